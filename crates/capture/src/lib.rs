@@ -1,0 +1,1 @@
+//! How traffic reaches the proxy on Linux: network namespaces and redirect rules.

@@ -1,0 +1,3 @@
+//! The `lateen` command: everything behind one binary.
+
+fn main() {}

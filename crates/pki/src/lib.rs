@@ -1,0 +1,1 @@
+//! Identity to certificate and back: keys, requests, signing, trust, verification, rotation times. No sockets.

@@ -1,0 +1,1 @@
+//! The data plane: one library, four roles. Knows no user-facing schema.

@@ -1,0 +1,1 @@
+//! Tests only: a whole mesh in one process, and the tools to watch it.

@@ -1,0 +1,1 @@
+//! How planes talk: protobuf, model to protobuf and back, delta-xDS sessions, certificate requests.
