@@ -1,1 +1,4 @@
 //! The data plane: one library, four roles. Knows no user-facing schema.
+#![forbid(unsafe_code)]
+
+pub mod http;

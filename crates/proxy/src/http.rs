@@ -1,0 +1,4 @@
+//! HTTP: heads, bodies and exchanges.
+
+pub mod h1;
+pub mod head;

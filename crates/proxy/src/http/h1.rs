@@ -1,0 +1,5 @@
+//! HTTP/1.1: a codec of our own, strict and without I/O, and the connection that uses it.
+
+pub mod chunk;
+pub mod parse;
+pub mod write;
