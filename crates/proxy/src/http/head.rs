@@ -9,7 +9,7 @@ use std::str;
 mod fields;
 mod known;
 
-pub use fields::{Field, Fields};
+pub use fields::{Field, Fields, is_value};
 pub use known::Known;
 
 /// A range of a head's text.

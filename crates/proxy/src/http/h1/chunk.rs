@@ -117,7 +117,8 @@ impl ChunkDecoder {
             return Ok(());
         }
         let mut fields = [httparse::EMPTY_HEADER; MOST_TRAILERS];
-        let parsed = httparse::parse_headers(&self.trailers, &mut fields).map_err(|_| InvalidChunk::Trailers)?;
+        let parsed =
+            httparse::parse_headers(&self.trailers, &mut fields).map_err(|_| InvalidChunk::Trailers)?;
         let httparse::Status::Complete((_, fields)) = parsed else { return Err(InvalidChunk::Trailers) };
         for field in fields.iter() {
             let known = Known::of(field.name.as_bytes());

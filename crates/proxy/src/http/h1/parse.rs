@@ -36,9 +36,9 @@ impl Default for HeadLimits {
 /// Why a head is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidHead {
-    /// A line ends without a carriage return.
-    #[error("a line ends in a bare line feed")]
-    BareLineFeed,
+    /// A bare line feed, or a carriage return without one.
+    #[error("a line does not end in carriage return and line feed")]
+    LineEnd,
     /// The head does not fit in the limit.
     #[error("the head is too large")]
     TooLarge,
@@ -93,7 +93,7 @@ impl InvalidHead {
     #[must_use]
     pub fn details(self) -> &'static str {
         match self {
-            InvalidHead::BareLineFeed => "http1.bare_line_feed",
+            InvalidHead::LineEnd => "http1.invalid_line_end",
             InvalidHead::TooLarge => "http1.headers_too_large",
             InvalidHead::TooManyFields => "http1.too_many_headers",
             InvalidHead::StartLine => "http1.invalid_start_line",
@@ -136,14 +136,16 @@ impl HeadScan {
         while let Some(found) = memchr::memchr(b'\n', &buffer[self.scanned..]) {
             let at = self.scanned + found;
             if at == self.line || buffer[at - 1] != b'\r' {
-                return Err(InvalidHead::BareLineFeed);
+                return Err(InvalidHead::LineEnd);
             }
             self.scanned = at + 1;
             let empty = at == self.line + 1;
             let first = self.line == self.empty_lines * 2;
             self.line = at + 1;
             match (empty, first) {
-                (true, true) if self.empty_lines == LEADING_EMPTY_LINES => return Err(InvalidHead::StartLine),
+                (true, true) if self.empty_lines == LEADING_EMPTY_LINES => {
+                    return Err(InvalidHead::StartLine);
+                }
                 (true, true) => self.empty_lines += 1,
                 (true, false) if at + 1 - self.empty_lines * 2 > limit => return Err(InvalidHead::TooLarge),
                 (true, false) => return Ok(Some(HeadAt { start: self.empty_lines * 2, end: at + 1 })),
@@ -217,18 +219,19 @@ fn start_line_or(error: httparse::Error, bytes: &[u8]) -> InvalidHead {
     match error {
         httparse::Error::HeaderName => InvalidHead::FieldName,
         httparse::Error::HeaderValue => InvalidHead::FieldValue,
-        // Also said of a line end that is wrong; a head has been cut at its line ends already.
-        httparse::Error::NewLine => InvalidHead::FieldValue,
+        httparse::Error::NewLine => InvalidHead::LineEnd,
         httparse::Error::TooManyHeaders => InvalidHead::TooManyFields,
         httparse::Error::Version if is_some_http(bytes) => InvalidHead::Version,
         _ => InvalidHead::StartLine,
     }
 }
 
-/// Whether the first line ends in `HTTP/digit.digit`: a version of HTTP, though not one of ours.
+/// Whether the first line has three parts and ends in `HTTP/digit.digit`: a version of HTTP, though not one of ours.
 fn is_some_http(bytes: &[u8]) -> bool {
     let line = bytes.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    matches!(line, [.., b' ', b'H', b'T', b'T', b'P', b'/', a, b'.', b] if a.is_ascii_digit() && b.is_ascii_digit())
+    let three = line.iter().filter(|&&byte| byte == b' ').count() == 2;
+    let digits = |a: &u8, b: &u8| a.is_ascii_digit() && b.is_ascii_digit();
+    three && matches!(line, [.., b' ', b'H', b'T', b'T', b'P', b'/', a, b'.', b] if digits(a, b))
 }
 
 fn version(minor: Option<u8>) -> Result<Version, InvalidHead> {
@@ -263,7 +266,11 @@ fn split_target(head: &mut RequestHead, bytes: &[u8], target: &[u8]) -> Result<(
     }
     if head.kind == MethodKind::Connect {
         head.authority = span_in(bytes, target);
-        return if is_authority(target) && target.contains(&b':') { Ok(()) } else { Err(InvalidHead::Target) };
+        return if is_authority(target) && target.contains(&b':') {
+            Ok(())
+        } else {
+            Err(InvalidHead::Target)
+        };
     }
     if target[0] == b'/' || (target == b"*" && head.method() == "OPTIONS") {
         head.path = span_in(bytes, target);

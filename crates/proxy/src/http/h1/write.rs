@@ -121,7 +121,8 @@ pub fn last_chunk(out: &mut BytesMut, trailers: Option<&Fields>) {
 
 /// Every field but those of one connection, those that frame the body and those that `connection` names.
 fn fields(out: &mut BytesMut, fields: &Fields) {
-    let names_some = fields.iter_known().any(|(known, _, value)| known == Known::Connection && names_fields(value));
+    let names_some =
+        fields.iter_known().any(|(known, _, value)| known == Known::Connection && names_fields(value));
     for (known, name, value) in fields.iter_known() {
         let skip = known.is_hop_by_hop()
             || known == Known::ContentLength
@@ -134,7 +135,8 @@ fn fields(out: &mut BytesMut, fields: &Fields) {
 
 /// Whether a `connection` value names anything but the usual options.
 fn names_fields(value: &[u8]) -> bool {
-    tokens(value).any(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
+    tokens(value)
+        .any(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
 }
 
 fn is_named(fields: &Fields, name: &[u8]) -> bool {

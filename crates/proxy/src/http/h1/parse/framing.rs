@@ -56,7 +56,9 @@ pub(super) fn of_request(head: &mut RequestHead) -> Result<(), InvalidHead> {
                     head.version == Version::Http11 && value.eq_ignore_ascii_case(b"100-continue");
             }
             Known::Upgrade => head.upgrade |= said.connection.upgrade && head.version == Version::Http11,
-            Known::Te => head.accepts_trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers")),
+            Known::Te => {
+                head.accepts_trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
+            }
             _ => {}
         }
     }
@@ -136,7 +138,8 @@ fn is_chunked(value: &[u8]) -> Result<bool, InvalidHead> {
     }
     let last = value.rsplit(|&byte| byte == b',').next().unwrap_or_default().trim_ascii();
     let several = value.contains(&b',');
-    let coding_before = several && !tokens(&value[..value.len() - last.len()]).any(|t| t.eq_ignore_ascii_case(b"chunked"));
+    let coding_before =
+        several && !tokens(&value[..value.len() - last.len()]).any(|t| t.eq_ignore_ascii_case(b"chunked"));
     if last.eq_ignore_ascii_case(b"chunked") && coding_before {
         Err(InvalidHead::TransferCoding)
     } else {
