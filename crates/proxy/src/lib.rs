@@ -1,4 +1,6 @@
 //! The data plane: one library, four roles. Knows no user-facing schema.
 #![forbid(unsafe_code)]
 
+pub mod fault;
 pub mod http;
+pub mod observe;

@@ -1,0 +1,3 @@
+//! What is told of the traffic.
+
+pub mod access;
