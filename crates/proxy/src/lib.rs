@@ -4,3 +4,5 @@
 pub mod fault;
 pub mod http;
 pub mod observe;
+
+pub mod config;
