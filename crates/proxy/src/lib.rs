@@ -6,3 +6,4 @@ pub mod http;
 pub mod observe;
 
 pub mod config;
+pub mod dns;

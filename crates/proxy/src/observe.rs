@@ -1,3 +1,7 @@
-//! What is told of the traffic.
+//! What is told of the traffic: one record per request and connection, counted and written down.
 
 pub mod access;
+pub mod line;
+pub mod log;
+pub mod metrics;
+pub mod observer;
