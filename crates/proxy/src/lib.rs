@@ -7,3 +7,4 @@ pub mod observe;
 
 pub mod config;
 pub mod dns;
+pub mod tcp;

@@ -139,7 +139,7 @@ fn names_fields(value: &[u8]) -> bool {
         .any(|token| !token.eq_ignore_ascii_case(b"keep-alive") && !token.eq_ignore_ascii_case(b"close"))
 }
 
-fn is_named(fields: &Fields, name: &[u8]) -> bool {
+pub(crate) fn is_named(fields: &Fields, name: &[u8]) -> bool {
     let mut connections = fields.iter_known().filter(|(known, ..)| *known == Known::Connection);
     connections.any(|(.., value)| tokens(value).any(|token| token.eq_ignore_ascii_case(name)))
 }

@@ -1,0 +1,151 @@
+//! Bodies on their way: from one session to another, counted, and kept for a second try while that is cheap.
+
+use std::task::{Context, Poll, ready};
+
+use super::h1::connection::{Broken, Step};
+use super::head::Fields;
+use super::session::Session;
+
+/// Which end of a pump failed.
+#[derive(Debug)]
+pub enum Failed {
+    /// The one that sends.
+    From(Broken),
+    /// The one that receives.
+    To(Broken),
+}
+
+/// Moves one body; polled by whoever relays.
+#[derive(Debug, Default)]
+pub struct Pump {
+    state: State,
+    bytes: u64,
+    replay: Option<Replay>,
+    trailers: Option<Box<Fields>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Moving,
+    /// All of it was read; the end is still to be sent.
+    Ending,
+    Flushing,
+    Done,
+}
+
+/// What was moved already, for another try.
+#[derive(Debug)]
+struct Replay {
+    data: Vec<u8>,
+    sent: usize,
+    limit: usize,
+}
+
+impl Pump {
+    /// A pump that keeps up to `replay` bytes for another try.
+    #[must_use]
+    pub fn new(replay: Option<usize>) -> Self {
+        let replay = replay.map(|limit| Replay { data: Vec::new(), sent: 0, limit });
+        Self { replay, ..Self::default() }
+    }
+
+    /// For a message without a body: nothing is left to do but to send what waits.
+    #[must_use]
+    pub fn empty(replay: Option<usize>) -> Self {
+        Self { state: State::Ending, ..Self::new(replay) }
+    }
+
+    /// Body bytes that were read.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Whether everything was sent on.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// Whether the body could be sent again from its first byte.
+    #[must_use]
+    pub fn can_replay(&self) -> bool {
+        self.replay.is_some()
+    }
+
+    /// Begins again, towards another session. False if that is impossible.
+    pub fn rewind(&mut self) -> bool {
+        let Some(replay) = &mut self.replay else { return false };
+        replay.sent = 0;
+        self.state = if self.state == State::Moving { State::Moving } else { State::Ending };
+        true
+    }
+
+    /// The trailers that passed.
+    #[must_use]
+    pub fn trailers(&self) -> Option<&Fields> {
+        self.trailers.as_deref()
+    }
+
+    /// Moves what can be moved now; ready once the end was sent. What was gathered is always sent before waiting.
+    ///
+    /// # Errors
+    /// Says which end failed.
+    pub fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut Session,
+        to: &mut Session,
+    ) -> Poll<Result<(), Failed>> {
+        loop {
+            if let Some(replay) = &mut self.replay
+                && replay.sent < replay.data.len()
+                && self.state != State::Done
+            {
+                let unsent = &replay.data[replay.sent..];
+                replay.sent += ready!(to.poll_write_body(context, unsent)).map_err(Failed::To)?;
+                continue;
+            }
+            match self.state {
+                State::Moving => match from.poll_body(context) {
+                    Poll::Pending => {
+                        ready!(to.poll_flush(context)).map_err(Failed::To)?;
+                        return Poll::Pending;
+                    }
+                    Poll::Ready(Err(broken)) => return Poll::Ready(Err(Failed::From(broken))),
+                    Poll::Ready(Ok(Step::Data)) => {
+                        let moved =
+                            ready!(to.poll_write_body(context, from.data())).map_err(Failed::To)?;
+                        self.keep(&from.data()[..moved]);
+                        from.consume(moved);
+                        self.bytes += moved as u64;
+                    }
+                    Poll::Ready(Ok(Step::End)) => {
+                        self.trailers = from.take_trailers();
+                        self.state = State::Ending;
+                    }
+                },
+                State::Ending => {
+                    to.finish(self.trailers.as_deref()).map_err(Failed::To)?;
+                    self.state = State::Flushing;
+                }
+                State::Flushing => {
+                    ready!(to.poll_flush(context)).map_err(Failed::To)?;
+                    self.state = State::Done;
+                }
+                State::Done => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    fn keep(&mut self, moved: &[u8]) {
+        let Some(replay) = &mut self.replay else { return };
+        if replay.data.len() + moved.len() > replay.limit {
+            self.replay = None;
+        } else {
+            replay.data.extend_from_slice(moved);
+            replay.sent = replay.data.len();
+        }
+    }
+}

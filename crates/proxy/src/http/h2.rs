@@ -1,0 +1,6 @@
+//! HTTP/2 over the `h2` crate: its connections are driven by local tasks of the worker, its streams become the same
+//! heads and bodies as those of HTTP/1.1.
+
+pub mod flow;
+pub mod heads;
+pub mod tunnel;

@@ -1,0 +1,228 @@
+//! Heads of HTTP/2 to our heads and back (RFC 9113 section 8).
+//!
+//! Inside, a head is one text with ranges; the `http` crate's maps exist only between `h2` and here.
+
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme};
+
+use crate::http::head::{Fields, Framing, Known, MethodKind, RequestHead, ResponseHead, Version};
+
+/// Why a head cannot cross.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidHead {
+    /// More fields than the limit.
+    #[error("the head has too many fields")]
+    TooManyFields,
+    /// `content-length` that is no number, or several.
+    #[error("content-length is malformed or repeated")]
+    ContentLength,
+    /// Method, authority or path that the other protocol has no form for.
+    #[error("the request target is malformed")]
+    Target,
+}
+
+impl InvalidHead {
+    /// The status that answers such a request.
+    #[must_use]
+    pub fn status(self) -> u16 {
+        if self == InvalidHead::TooManyFields { 431 } else { 400 }
+    }
+
+    /// A name for access logs.
+    #[must_use]
+    pub fn details(self) -> &'static str {
+        match self {
+            InvalidHead::TooManyFields => "http2.too_many_headers",
+            InvalidHead::ContentLength => "http2.unexpected_content_length",
+            InvalidHead::Target => "http2.invalid_path",
+        }
+    }
+}
+
+/// Reads the head of a request. `ends` says that no body follows.
+///
+/// # Errors
+/// What HTTP/1.1 could not say after translation, or would read otherwise.
+pub fn read_request(
+    parts: &http::request::Parts,
+    ends: bool,
+    most_fields: usize,
+    head: &mut RequestHead,
+) -> Result<(), InvalidHead> {
+    head.clear();
+    head.version = Version::Http2;
+    head.persistent = true;
+    head.method = head.fields.append(parts.method.as_str().as_bytes());
+    head.kind = MethodKind::of(parts.method.as_str().as_bytes());
+    let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
+    if head.kind != MethodKind::Connect {
+        let valid = target.starts_with('/') || (target == "*" && parts.method == http::Method::OPTIONS);
+        if !valid || !target.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+            return Err(InvalidHead::Target);
+        }
+        head.path = head.fields.append(target.as_bytes());
+    }
+    let length = read_fields(&parts.headers, most_fields, &mut head.fields)?;
+    head.framing = match (ends, length) {
+        (true, _) => Framing::None,
+        (false, Some(length)) => Framing::Length(length),
+        (false, None) => Framing::Chunked,
+    };
+    if let Some(authority) = parts.uri.authority() {
+        head.set_authority(authority.as_str());
+    } else if let Some(host) = head.fields.known_str(Known::Host).map(str::to_owned) {
+        head.set_authority(&host);
+    }
+    if head.authority().bytes().any(|byte| byte == b'@' || byte <= b' ') {
+        return Err(InvalidHead::Target);
+    }
+    // `h2` has refused any other value.
+    head.accepts_trailers = head.fields.known(Known::Te).is_some();
+    head.expects_continue =
+        head.fields.known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    Ok(())
+}
+
+/// Reads the head of a response; `bodiless` when the request was HEAD, `ends` when no body follows.
+///
+/// # Errors
+/// As for requests.
+pub fn read_response(
+    parts: &http::response::Parts,
+    bodiless: bool,
+    ends: bool,
+    most_fields: usize,
+    head: &mut ResponseHead,
+) -> Result<(), InvalidHead> {
+    head.clear();
+    head.version = Version::Http2;
+    head.persistent = true;
+    head.status = parts.status.as_u16();
+    let length = read_fields(&parts.headers, most_fields, &mut head.fields)?;
+    head.framing = match length {
+        _ if bodiless || ends || matches!(head.status, 100..200 | 204 | 304) => Framing::None,
+        Some(length) => Framing::Length(length),
+        None => Framing::Chunked,
+    };
+    Ok(())
+}
+
+/// Reads trailers.
+pub fn read_trailers(map: &HeaderMap, fields: &mut Fields) {
+    fields.clear();
+    for (name, value) in map {
+        let known = Known::of(name.as_str().as_bytes());
+        if !known.is_hop_by_hop() && (known == Known::GrpcStatus || !known.is_end_to_end()) {
+            fields.add(name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+}
+
+fn read_fields(map: &HeaderMap, most: usize, fields: &mut Fields) -> Result<Option<u64>, InvalidHead> {
+    if map.len() > most {
+        return Err(InvalidHead::TooManyFields);
+    }
+    let (mut length, mut cookies) = (None, 0);
+    for (name, value) in map {
+        let known = Known::of(name.as_str().as_bytes());
+        match known {
+            Known::ContentLength => {
+                let number = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+                let number = number.and_then(|text| text.parse().ok()).ok_or(InvalidHead::ContentLength)?;
+                if length.replace(number).is_some() {
+                    return Err(InvalidHead::ContentLength);
+                }
+            }
+            Known::Cookie => cookies += 1,
+            _ => {}
+        }
+        fields.add(name.as_str().as_bytes(), value.as_bytes());
+    }
+    if cookies > 1 {
+        // Crumbs are joined again for whoever may not speak HTTP/2 (RFC 9113 section 8.2.3).
+        let crumbs: Vec<&[u8]> =
+            map.get_all(http::header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+        fields.set(b"cookie", &crumbs.join(b"; ".as_slice()));
+    }
+    Ok(length)
+}
+
+/// Makes the head of a request.
+///
+/// # Errors
+/// A target that is none in HTTP/2.
+pub fn write_request(
+    head: &RequestHead,
+    framing: Framing,
+    scheme: &'static str,
+) -> Result<http::Request<()>, InvalidHead> {
+    let mut request = http::Request::new(());
+    *request.method_mut() =
+        http::Method::from_bytes(head.method().as_bytes()).map_err(|_| InvalidHead::Target)?;
+    let mut uri = http::uri::Parts::default();
+    let authority = if head.authority().is_empty() { "localhost" } else { head.authority() };
+    uri.authority = Some(Authority::try_from(authority).map_err(|_| InvalidHead::Target)?);
+    if head.kind != MethodKind::Connect {
+        uri.scheme = Some(if scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP });
+        uri.path_and_query = Some(PathAndQuery::try_from(head.target()).map_err(|_| InvalidHead::Target)?);
+    }
+    *request.uri_mut() = http::Uri::from_parts(uri).map_err(|_| InvalidHead::Target)?;
+    *request.version_mut() = http::Version::HTTP_2;
+    let headers = request.headers_mut();
+    write_fields(&head.fields, headers);
+    if head.accepts_trailers {
+        headers.insert(http::header::TE, HeaderValue::from_static("trailers"));
+    }
+    if let Framing::Length(length) = framing {
+        headers.insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    Ok(request)
+}
+
+/// Makes the head of a response. `describes_body` keeps the length of a body that is not sent (HEAD, 304).
+pub fn write_response(head: &ResponseHead, framing: Framing, describes_body: bool) -> http::Response<()> {
+    let mut response = http::Response::new(());
+    *response.status_mut() =
+        http::StatusCode::from_u16(head.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.version_mut() = http::Version::HTTP_2;
+    let headers = response.headers_mut();
+    write_fields(&head.fields, headers);
+    match framing {
+        Framing::Length(length) => {
+            headers.insert(http::header::CONTENT_LENGTH, length.into());
+        }
+        Framing::None if describes_body => {
+            let length = head.fields.known(Known::ContentLength).and_then(|v| HeaderValue::from_bytes(v).ok());
+            if let Some(length) = length {
+                headers.insert(http::header::CONTENT_LENGTH, length);
+            }
+        }
+        _ => {}
+    }
+    response
+}
+
+/// Makes trailers.
+pub fn write_trailers(fields: &Fields) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    write_fields(fields, &mut map);
+    map
+}
+
+fn write_fields(fields: &Fields, map: &mut HeaderMap) {
+    for (known, name, value) in fields.iter_known() {
+        if known.is_hop_by_hop() || matches!(known, Known::Host | Known::ContentLength) {
+            continue;
+        }
+        let named = fields.known(Known::Connection).is_some()
+            && !known.is_end_to_end()
+            && crate::http::h1::write::is_named(fields, name);
+        if named {
+            continue;
+        }
+        // Both were checked when the head was read; what does not fit is left out rather than sent half.
+        if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
+            map.append(name, value);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Connections whose bytes are moved as they are.
+
+pub mod relay;
