@@ -115,8 +115,7 @@ impl Pump {
                     }
                     Poll::Ready(Err(broken)) => return Poll::Ready(Err(Failed::From(broken))),
                     Poll::Ready(Ok(Step::Data)) => {
-                        let moved =
-                            ready!(to.poll_write_body(context, from.data())).map_err(Failed::To)?;
+                        let moved = ready!(to.poll_write_body(context, from.data())).map_err(Failed::To)?;
                         self.keep(&from.data()[..moved]);
                         from.consume(moved);
                         self.bytes += moved as u64;

@@ -100,10 +100,16 @@ impl Direction {
         Self { buffer: read_before, state: State::Open, size: SMALL, bytes: 0 }
     }
 
-    fn poll(&mut self, context: &mut Context<'_>, from: &mut Stream, to: &mut Stream) -> Poll<Result<(), Broke>> {
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        from: &mut Stream,
+        to: &mut Stream,
+    ) -> Poll<Result<(), Broke>> {
         loop {
             while !self.buffer.is_empty() {
-                let written = ready!(Pin::new(&mut *to).poll_write(context, &self.buffer)).map_err(Broke::Write)?;
+                let written =
+                    ready!(Pin::new(&mut *to).poll_write(context, &self.buffer)).map_err(Broke::Write)?;
                 if written == 0 {
                     return Poll::Ready(Err(Broke::Write(io::ErrorKind::WriteZero.into())));
                 }

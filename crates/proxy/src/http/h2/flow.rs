@@ -160,7 +160,11 @@ impl Flow {
     ///
     /// # Errors
     /// The stream was reset or the connection failed.
-    pub fn poll_write_body(&mut self, context: &mut Context<'_>, data: &[u8]) -> Poll<Result<usize, h2::Error>> {
+    pub fn poll_write_body(
+        &mut self,
+        context: &mut Context<'_>,
+        data: &[u8],
+    ) -> Poll<Result<usize, h2::Error>> {
         let Outgoing::Body(body) = &mut self.outgoing else { return Poll::Ready(Ok(data.len())) };
         let capacity = ready!(poll_window(body, context, data.len().min(MOST_AT_ONCE)))?;
         let taken = capacity.min(data.len());

@@ -127,7 +127,8 @@ fn read_fields(map: &HeaderMap, most: usize, fields: &mut Fields) -> Result<Opti
         let known = Known::of(name.as_str().as_bytes());
         match known {
             Known::ContentLength => {
-                let number = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+                let number =
+                    value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
                 let number = number.and_then(|text| text.parse().ok()).ok_or(InvalidHead::ContentLength)?;
                 if length.replace(number).is_some() {
                     return Err(InvalidHead::ContentLength);
@@ -192,7 +193,8 @@ pub fn write_response(head: &ResponseHead, framing: Framing, describes_body: boo
             headers.insert(http::header::CONTENT_LENGTH, length.into());
         }
         Framing::None if describes_body => {
-            let length = head.fields.known(Known::ContentLength).and_then(|v| HeaderValue::from_bytes(v).ok());
+            let length =
+                head.fields.known(Known::ContentLength).and_then(|v| HeaderValue::from_bytes(v).ok());
             if let Some(length) = length {
                 headers.insert(http::header::CONTENT_LENGTH, length);
             }
