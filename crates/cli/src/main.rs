@@ -1,3 +1,8 @@
-//! The `lateen` command: everything behind one binary.
+//! The `lateen` command: parse, run, exit code. Everything behind it is in the library.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lateen_cli::main(std::env::args_os())
+}

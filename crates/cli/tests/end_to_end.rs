@@ -1,0 +1,12 @@
+//! The test service and the load generator over real sockets on free ports of the loopback, and the
+//! binary as its users call it.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+#[path = "end_to_end/binary.rs"]
+mod binary;
+#[path = "end_to_end/echo.rs"]
+mod echo;
+#[path = "end_to_end/load.rs"]
+mod load;
+#[path = "end_to_end/service.rs"]
+mod service;
