@@ -6,6 +6,8 @@
 //! through [`refused`]. Everything speaks netlink directly: neither `ip` nor `nft` is needed. All calls are
 //! synchronous, act on the network namespace of the calling thread, and name the system call that failed.
 
+#![forbid(unsafe_code)]
+
 mod error;
 pub mod link;
 mod netlink;

@@ -44,6 +44,13 @@ const RTN_UNICAST: u8 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LinkIndex(u32);
 
+impl LinkIndex {
+    /// The number itself.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// The loopback has number 1 in every namespace (`LOOPBACK_IFINDEX`).
 pub const LOOPBACK: LinkIndex = LinkIndex(1);
 
