@@ -1,1 +1,5 @@
 //! The control plane: sources, world, views served; certificates; API.
+
+#![forbid(unsafe_code)]
+
+pub mod source;
