@@ -11,6 +11,12 @@ pub struct Catalog {
 }
 
 impl Catalog {
+    /// An empty catalog whose next state comes after `revision`, as one needs who forgot the resources but must
+    /// not give a revision twice.
+    pub fn after(revision: Revision) -> Self {
+        Self { revision, entries: Shards::default() }
+    }
+
     /// The number of this state.
     pub fn revision(&self) -> Revision {
         self.revision
