@@ -2,4 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod authority;
+pub mod hub;
 pub mod source;
+pub mod store;

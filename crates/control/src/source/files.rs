@@ -180,10 +180,10 @@ impl Follow {
                 refused.get_or_insert(error);
             }
         });
-        if let (Some(inotify), Some(places)) = (inotify, &places) {
-            if let Err(error) = inotify.watch(places) {
-                refused.get_or_insert(error);
-            }
+        if let (Some(inotify), Some(places)) = (inotify, &places)
+            && let Err(error) = inotify.watch(places)
+        {
+            refused.get_or_insert(error);
         }
         if let Some(error) = refused {
             tracing::warn!(%error, "not every directory is watched; is fs.inotify.max_user_watches too low?");

@@ -344,7 +344,7 @@ fn lost_events_are_made_good_by_looking() {
     let root = directory.path().to_path_buf();
     let now = Instant::now();
     let mut tree = Tree::new(root.clone(), limits(), false);
-    let mut step = |tree: &mut Tree| {
+    let step = |tree: &mut Tree| {
         let (candidates, _) = tree.look(now, |_| {});
         tree.commit(candidates).len()
     };

@@ -1,0 +1,3 @@
+//! Who signs.
+
+pub mod tokens;
