@@ -6,11 +6,17 @@
 //! word pods are made, processes are started inside them, and sockets opened there. All of it lives exactly as
 //! long as the supervisor: when that ends, in whatever way, the kernel takes the rest.
 //! Where namespaces are refused the same calls start plain processes, and [`plain`] gives them addresses on
-//! the loopback instead.
+//! the loopback instead. The [`address`] book remembers who has which address, a [`broker`] per pod opens what
+//! the pod cannot reach, and [`restart`] and [`output`] do for processes what their names say.
 
 #![deny(unsafe_code)]
 
+pub mod address;
+pub mod broker;
 pub mod holder;
+pub mod output;
+pub mod plain;
+pub mod restart;
 
 mod channel;
 mod client;
