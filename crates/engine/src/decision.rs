@@ -44,7 +44,8 @@ pub enum Destination {
     Backend(BackendId),
     /// To the application of this proxy's own workload.
     Local(SocketAddr),
-    /// To the address as it is, since nobody declared it.
+    /// To the address as it is: nobody declared it, or the caller chose one endpoint. `pick` still takes the
+    /// tunnel of the workload that has it.
     Passthrough(SocketAddr),
 }
 
@@ -137,6 +138,15 @@ pub enum DenialReason {
         /// The PeerAuthentication that asks for it, if it is one.
         policy: Option<Key>,
     },
+    /// A policy is listed for the workload but is not there: what it says is unknown, so nothing passes.
+    PolicyMissing {
+        /// The policy.
+        policy: Key,
+    },
+    /// The proxy does not know its own workload yet, so neither the policies that hold for it.
+    OwnWorkloadUnknown,
+    /// The destination is not an address of the proxy's own workload, and it relays to no other.
+    NotOurs,
     /// Nobody declared the destination and the mesh refuses such.
     Undeclared,
     /// No rule of the routes for this host matches.
@@ -159,7 +169,9 @@ impl Denial {
     pub fn status(&self) -> u16 {
         match &self.reason {
             DenialReason::DeniedBy { .. } | DenialReason::NotAllowed { .. } => 403,
-            DenialReason::PlaintextRefused { .. } => 403,
+            DenialReason::PlaintextRefused { .. } | DenialReason::PolicyMissing { .. } => 403,
+            DenialReason::OwnWorkloadUnknown => 503,
+            DenialReason::NotOurs => 421,
             DenialReason::Undeclared => 502,
             DenialReason::NoRoute => 404,
             DenialReason::NoBackend { status, .. } => *status,
@@ -172,7 +184,10 @@ impl Denial {
         match &self.reason {
             DenialReason::DeniedBy { .. }
             | DenialReason::NotAllowed { .. }
-            | DenialReason::PlaintextRefused { .. } => "-",
+            | DenialReason::PlaintextRefused { .. }
+            | DenialReason::PolicyMissing { .. }
+            | DenialReason::OwnWorkloadUnknown
+            | DenialReason::NotOurs => "-",
             DenialReason::Undeclared | DenialReason::NoRoute => "NR",
             DenialReason::NoBackend { .. } => "NC",
             DenialReason::NoEndpoint | DenialReason::AllTried => "UH",
@@ -191,6 +206,11 @@ impl fmt::Display for Denial {
             ),
             DenialReason::NotAllowed { .. } => f.write_str("rbac_access_denied_matched_policy[none]"),
             DenialReason::PlaintextRefused { .. } => f.write_str("plaintext_refused_mtls_required"),
+            DenialReason::PolicyMissing { policy } => {
+                write!(f, "policy_missing[ns[{}]-policy[{}]]", policy.namespace, policy.name)
+            }
+            DenialReason::OwnWorkloadUnknown => f.write_str("own_workload_unknown"),
+            DenialReason::NotOurs => f.write_str("destination_not_an_address_of_this_workload"),
             DenialReason::Undeclared => f.write_str("destination_not_declared"),
             DenialReason::NoRoute => f.write_str("route_not_found"),
             DenialReason::NoBackend { what, .. } => write!(f, "backend_not_found[{what}]"),
@@ -204,7 +224,9 @@ impl Denial {
     /// The policy that spoke, when one did.
     pub fn policy(&self) -> Option<&Key> {
         match &self.reason {
-            DenialReason::DeniedBy { policy, .. } | DenialReason::NotAllowed { policy } => Some(policy),
+            DenialReason::DeniedBy { policy, .. }
+            | DenialReason::NotAllowed { policy }
+            | DenialReason::PolicyMissing { policy } => Some(policy),
             DenialReason::PlaintextRefused { policy } => policy.as_ref(),
             _ => None,
         }
