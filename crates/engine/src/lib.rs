@@ -5,11 +5,34 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod authz;
+mod balance;
+mod compile;
+mod decide;
 mod decision;
+mod describe;
+mod directory;
+mod effective;
+mod endpoints;
 mod facts;
+mod gateway;
+mod hosts;
+mod inbound;
+mod paths;
+mod routes;
+mod rule;
+mod service;
+mod slots;
+mod snapshot;
+mod trace;
 
+pub use balance::pick_endpoint;
+pub use compile::Compiler;
+pub use decide::{decide_connection, decide_request, pick};
 pub use decision::{
     Accept, BackendId, Decision, Denial, DenialReason, Destination, Effective, Forward, Hop, Picked,
     RequestDecision,
 };
 pub use facts::{ConnectionFacts, Direction, Excluded, Headers, Load, RequestFacts, host_of};
+pub use snapshot::Snapshot;
+pub use trace::{BackendChoice, Candidate, Step};

@@ -1,0 +1,113 @@
+//! Policy layers merged once, at compile time, to one `Effective` per rule and backend.
+
+use crate::Effective;
+use crate::rule::Resolved;
+use crate::trace::Step;
+use lateen_model::{
+    AppProtocol, Backend, Filter, RetryConditions, RetryPolicy, Route, Rule, ServiceId, ServicePort, Str,
+};
+use std::time::Duration;
+
+impl Effective {
+    /// The rule over the defaults of the mesh; filters of the rule, then of the backend.
+    pub(crate) fn of_rule(
+        route: &Route,
+        rule: &Rule,
+        backend: &Backend,
+        service: &ServiceId,
+        port: u16,
+        resolved: &Resolved,
+    ) -> Self {
+        Self {
+            route_name: Str::from(format!("{}.{}", route.key.name, rule.name)),
+            route: Some(route.key.clone()),
+            service: Some(service.clone()),
+            port,
+            protocol: resolved.protocol,
+            filters: rule.filters.iter().chain(&backend.filters).cloned().collect(),
+            timeout: rule.timeout,
+            retry: rule.retry.clone().unwrap_or_default(),
+        }
+    }
+
+    /// A service port that no route speaks of.
+    pub(crate) fn of_port(service: &ServiceId, port: &ServicePort) -> Self {
+        Self {
+            route_name: "default".into(),
+            service: Some(service.clone()),
+            port: port.number,
+            protocol: port.protocol,
+            ..Self::default()
+        }
+    }
+
+    /// A destination that nobody declared. Nothing is tried again: nobody said that it may be.
+    pub(crate) fn passthrough() -> Self {
+        Self { route_name: "Passthrough".into(), retry: never(), ..Self::default() }
+    }
+
+    /// A port of the proxy's own workload. A kept-alive connection to the application may close while a
+    /// request is on its way; that is tried again as long as nothing was written (Istio's inbound default).
+    pub(crate) fn inbound(port: u16, protocol: AppProtocol, service: Option<ServiceId>) -> Self {
+        let on = RetryConditions { reset_before_request: true, ..RetryConditions::default() };
+        let retry =
+            RetryPolicy { attempts: 2, per_try_timeout: None, on, backoff: Duration::from_millis(25) };
+        Self {
+            route_name: Str::from(format!("inbound|{port}||")),
+            service,
+            port,
+            protocol,
+            retry,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn describe(&self) -> Step {
+        Step::Treatment {
+            timeout: self.timeout.map_or_else(|| "none".to_owned(), |timeout| format!("{timeout:?}")),
+            retry: describe_retry(&self.retry),
+            filters: self.filters.iter().flat_map(describe_filter).collect(),
+        }
+    }
+}
+
+fn never() -> RetryPolicy {
+    RetryPolicy { attempts: 0, ..RetryPolicy::default() }
+}
+
+fn describe_retry(retry: &RetryPolicy) -> String {
+    let RetryPolicy { attempts, per_try_timeout, on, .. } = retry;
+    if *attempts == 0 {
+        return "no retries".to_owned();
+    }
+    let names = [
+        (on.connect_failure, "connect-failure"),
+        (on.refused_stream, "refused-stream"),
+        (on.reset, "reset"),
+        (on.reset_before_request, "reset-before-request"),
+        (on.gateway_error, "gateway-error"),
+        (on.server_error, "5xx"),
+        (on.conflict, "retriable-4xx"),
+        (on.cancelled, "cancelled"),
+        (on.unavailable, "unavailable"),
+        (on.deadline_exceeded, "deadline-exceeded"),
+        (on.internal, "internal"),
+        (on.resource_exhausted, "resource-exhausted"),
+    ];
+    let words = names.into_iter().filter(|(on, _)| *on).map(|(_, name)| name.to_owned());
+    let on: Vec<String> = words.chain(on.statuses.iter().map(ToString::to_string)).collect();
+    let per_try = per_try_timeout.map_or_else(String::new, |timeout| format!(", each {timeout:?}"));
+    let tries = if *attempts == 1 { "retry" } else { "retries" };
+    format!("{attempts} {tries} on {}{per_try}", on.join(", "))
+}
+
+fn describe_filter(filter: &Filter) -> Vec<String> {
+    let (head, edit) = match filter {
+        Filter::RequestHeaders(edit) => ("request header", edit),
+        Filter::ResponseHeaders(edit) => ("response header", edit),
+    };
+    let set = edit.set.iter().map(|(name, value)| format!("{head} {name} becomes {value:?}"));
+    let add = edit.add.iter().map(|(name, value)| format!("{head} {name} gets {value:?} added"));
+    let remove = edit.remove.iter().map(|name| format!("{head} {name} is removed"));
+    set.chain(add).chain(remove).collect()
+}

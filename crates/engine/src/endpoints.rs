@@ -1,0 +1,135 @@
+//! `Group`: the endpoints of a service port, or of a subset of it.
+
+use crate::balance::Weights;
+use crate::{Accept, Hop};
+use lateen_model::{
+    BalanceAlgorithm, Health, Identity, Key, NetworkId, Selector, Service, ServiceId, Str, Tunnel, Workload,
+};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The port on which workloads take HBONE.
+const HBONE_PORT: u16 = 15008;
+
+/// What names a group for routes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(crate) struct GroupName {
+    pub(crate) service: ServiceId,
+    pub(crate) port: u16,
+    pub(crate) subset: Option<Str>,
+}
+
+impl fmt::Display for GroupName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.service.hostname, self.port)?;
+        self.subset.as_ref().map_or(Ok(()), |subset| write!(f, " subset {subset}"))
+    }
+}
+
+/// What of a group does not depend on its endpoints.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct GroupSpec {
+    pub(crate) name: GroupName,
+    pub(crate) balance: BalanceAlgorithm,
+    pub(crate) labels: Selector,
+}
+
+/// The endpoints of a service port, in the order of their workloads' keys.
+pub(crate) struct Group {
+    pub(crate) spec: Arc<GroupSpec>,
+    pub(crate) ready: Vec<Arc<Endpoint>>,
+    pub(crate) idle: Vec<Arc<Endpoint>>,
+    pub(crate) weights: Weights,
+}
+
+/// An endpoint.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Endpoint {
+    pub(crate) key: Key,
+    pub(crate) address: SocketAddr,
+    pub(crate) hop: Hop,
+    pub(crate) weight: u32,
+    pub(crate) ready: bool,
+    pub(crate) workload: Arc<Workload>,
+}
+
+/// What may change about the endpoints of a service port: workloads that came, changed, or (none) went.
+pub(crate) type Edits = [(Key, Option<Arc<Endpoint>>)];
+
+impl Group {
+    pub(crate) fn empty(spec: Arc<GroupSpec>) -> Self {
+        Self { spec, ready: Vec::new(), idle: Vec::new(), weights: Weights::default() }
+    }
+
+    /// The group after edits, which stand in the order of keys.
+    pub(crate) fn with(&self, edits: &Edits) -> Self {
+        let wanted = |endpoint: &Arc<Endpoint>| self.spec.labels.matches(&endpoint.workload.labels);
+        let ready = merge(&self.ready, edits, |endpoint| endpoint.ready && wanted(endpoint));
+        let idle = merge(&self.idle, edits, |endpoint| !endpoint.ready && wanted(endpoint));
+        let weights = Weights::of(ready.iter().map(|endpoint| endpoint.weight));
+        Self { spec: Arc::clone(&self.spec), ready, idle, weights }
+    }
+}
+
+fn merge(
+    old: &[Arc<Endpoint>],
+    edits: &Edits,
+    wanted: impl Fn(&Arc<Endpoint>) -> bool,
+) -> Vec<Arc<Endpoint>> {
+    let mut merged = Vec::with_capacity(old.len() + edits.len());
+    let mut rest = old;
+    for (key, new) in edits {
+        let before = rest.partition_point(|endpoint| endpoint.key < *key);
+        merged.extend_from_slice(&rest[..before]);
+        rest = &rest[before..];
+        if rest.first().is_some_and(|endpoint| endpoint.key == *key) {
+            rest = &rest[1..];
+        }
+        merged.extend(new.iter().filter(|endpoint| wanted(endpoint)).cloned());
+    }
+    merged.extend_from_slice(rest);
+    merged
+}
+
+impl Endpoint {
+    /// A workload as an endpoint of a service port, if it answers for it and can be reached from this network.
+    pub(crate) fn new(
+        key: &Key,
+        workload: &Arc<Workload>,
+        service: &Service,
+        id: &ServiceId,
+        port: u16,
+        network: &NetworkId,
+    ) -> Option<Self> {
+        let ports = workload.services.get(id)?;
+        let target = ports.iter().find(|mapped| mapped.service_port == port)?.target_port;
+        let ip = *workload.addresses.first().filter(|_| workload.network == *network)?;
+        let address = SocketAddr::new(ip, target);
+        Some(Self {
+            key: key.clone(),
+            address,
+            hop: way(workload, address, &service.subject_alt_names),
+            weight: workload.weight,
+            ready: workload.weight > 0 && (workload.health == Health::Healthy || service.publish_not_ready),
+            workload: Arc::clone(workload),
+        })
+    }
+}
+
+/// How a port of a workload is reached. Whoever answers must be the workload, or (for a service that says
+/// so) one of the further identities; names that are no SPIFFE ids are for TLS that is not ours.
+pub(crate) fn way(workload: &Workload, address: SocketAddr, subject_alt_names: &[Str]) -> Hop {
+    match workload.tunnel {
+        Tunnel::None | Tunnel::IstioMtls => Hop::Plain(address),
+        Tunnel::Hbone => {
+            let further = subject_alt_names.iter().filter_map(|name| Identity::parse(name).ok());
+            let accept = std::iter::once(workload.identity()).chain(further).collect();
+            Hop::Hbone {
+                addr: SocketAddr::new(address.ip(), HBONE_PORT),
+                authority: address,
+                accept: Accept(accept),
+            }
+        }
+    }
+}
