@@ -6,5 +6,9 @@ pub mod http;
 pub mod observe;
 
 pub mod config;
+pub mod connect;
 pub mod dns;
+pub mod enter;
+pub mod health;
 pub mod tcp;
+pub mod worker;

@@ -1,3 +1,4 @@
 //! Connections whose bytes are moved as they are.
 
+pub(crate) mod forward;
 pub mod relay;

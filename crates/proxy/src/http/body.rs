@@ -22,6 +22,8 @@ pub struct Pump {
     bytes: u64,
     replay: Option<Replay>,
     trailers: Option<Box<Fields>>,
+    /// The end of what is moved is the end of the connection's direction.
+    half_close: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -54,6 +56,12 @@ impl Pump {
     #[must_use]
     pub fn empty(replay: Option<usize>) -> Self {
         Self { state: State::Ending, ..Self::new(replay) }
+    }
+
+    /// For connections that have become tunnels: the end of one direction closes that direction of the other.
+    #[must_use]
+    pub fn tunnel() -> Self {
+        Self { half_close: true, ..Self::default() }
     }
 
     /// Body bytes that were read.
@@ -126,6 +134,11 @@ impl Pump {
                     }
                 },
                 State::Ending => {
+                    if self.half_close
+                        && let Some(connection) = to.as_h1()
+                    {
+                        connection.half_close();
+                    }
                     to.finish(self.trailers.as_deref()).map_err(Failed::To)?;
                     self.state = State::Flushing;
                 }

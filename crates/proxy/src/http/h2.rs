@@ -3,4 +3,5 @@
 
 pub mod flow;
 pub mod heads;
+pub(crate) mod server;
 pub mod tunnel;

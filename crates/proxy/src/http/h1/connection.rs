@@ -306,6 +306,21 @@ impl Connection {
         Poll::Ready(())
     }
 
+    /// Reads and throws away up to `most` bytes, until the peer ends.
+    pub async fn discard_input(&mut self, most: usize) {
+        let mut left = most;
+        while !self.ended {
+            self.input.clear();
+            if std::future::poll_fn(|context| self.poll_fill(context, SMALL_READ)).await.is_err() {
+                return;
+            }
+            match left.checked_sub(self.input.len()) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    }
+
     fn poll_fill(&mut self, context: &mut Context<'_>, size: usize) -> Poll<io::Result<()>> {
         if self.input.capacity() - self.input.len() < size / 2 {
             self.input.reserve(size);
@@ -417,15 +432,19 @@ impl Connection {
         }
     }
 
-    /// Whether an idle connection can carry another request: nothing unread, nothing unwritten, not closed.
-    pub fn is_reusable(&mut self) -> bool {
+    /// Whether both messages are complete and nothing is left over: the connection could carry another.
+    pub fn is_between_messages(&self) -> bool {
         self.is_read()
             && !self.ended
             && self.input.is_empty()
             && self.output.is_empty()
             && self.writing == Writing::Nothing
-            && self.stream.is_idle_and_open()
-            && self.is_silent()
+    }
+
+    /// Whether an idle connection can carry another request now: the other side has neither closed it nor said
+    /// anything.
+    pub fn is_reusable(&mut self) -> bool {
+        self.is_between_messages() && self.stream.is_idle_and_open() && self.is_silent()
     }
 
     /// Asks the layers above the socket, which may know of an end that the socket does not show.

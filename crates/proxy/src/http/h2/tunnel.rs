@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
@@ -21,13 +22,15 @@ pub struct TunnelStream {
     data: Bytes,
     ended: bool,
     closed: bool,
+    /// Counts this stream among the users of its connection.
+    _user: Option<Arc<()>>,
 }
 
 impl TunnelStream {
-    /// Over the two halves that `h2` gives.
+    /// Over the two halves that `h2` gives. While the stream lives, so does `user`.
     #[must_use]
-    pub fn new(incoming: RecvStream, outgoing: SendStream<Bytes>) -> Self {
-        Self { incoming, outgoing, data: Bytes::new(), ended: false, closed: false }
+    pub fn new(incoming: RecvStream, outgoing: SendStream<Bytes>, user: Option<Arc<()>>) -> Self {
+        Self { incoming, outgoing, data: Bytes::new(), ended: false, closed: false, _user: user }
     }
 
     /// As one of the kinds of streams.

@@ -1,0 +1,139 @@
+//! What is kept during an exchange for its record.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lateen_engine::{Denial, Effective, Hop, Picked};
+use lateen_runtime::clock::{self, Instant};
+
+use super::{Entry, Heads};
+use crate::fault::Fault;
+use crate::http::body::Pump;
+use crate::http::head::{Known, ResponseHead};
+use crate::http::reply;
+use crate::observe::access::{Http, Record, What};
+use crate::worker::Worker;
+
+/// One exchange, as far as it is told.
+pub(crate) struct Trip {
+    began: Instant,
+    head_at: Option<Duration>,
+    pub(super) effective: Option<Arc<Effective>>,
+    pub(super) picked: Option<Picked>,
+    pub(super) attempts: u32,
+    /// The last try used a connection that was kept.
+    pub(super) reused: bool,
+    pub(super) denial: Option<Denial>,
+    fault: Option<Fault>,
+    details: Option<&'static str>,
+    received: u64,
+    sent: u64,
+    status: u16,
+    grpc_status: Option<u16>,
+}
+
+impl Trip {
+    pub(super) fn new() -> Self {
+        Self {
+            began: clock::now(),
+            head_at: None,
+            effective: None,
+            picked: None,
+            attempts: 0,
+            reused: false,
+            denial: None,
+            fault: None,
+            details: None,
+            received: 0,
+            sent: 0,
+            status: 0,
+            grpc_status: None,
+        }
+    }
+
+    pub(super) fn head_came(&mut self) {
+        self.head_at = Some(self.began.elapsed());
+    }
+
+    /// This head is sent to the caller.
+    pub(super) fn answered(&mut self, response: &ResponseHead) {
+        self.status = response.status;
+        self.grpc_status = response.fields.known(Known::GrpcStatus).and_then(number);
+    }
+
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.sent = bytes as u64;
+    }
+
+    pub(super) fn moved(&mut self, request: &Pump, response: &Pump) {
+        (self.received, self.sent) = (request.bytes(), response.bytes());
+        if let Some(status) = response.trailers().and_then(|trailers| trailers.known(Known::GrpcStatus)) {
+            self.grpc_status = number(status);
+        }
+    }
+
+    pub(super) fn tunnelled(&mut self, (moved, fault): ((u64, u64), Option<Fault>)) {
+        (self.received, self.sent) = moved;
+        self.fault = fault;
+    }
+
+    pub(super) fn fail(&mut self, fault: Fault) {
+        self.fault = Some(fault);
+    }
+
+    pub(super) fn refused(&mut self, fault: Fault, details: &'static str) {
+        (self.fault, self.details) = (Some(fault), Some(details));
+    }
+
+    /// Hands the record over.
+    pub(super) fn record(&self, worker: &Worker, entry: &Entry, heads: &Heads) {
+        let (facts, request) = (&entry.facts, &heads.request);
+        let denial_details = self.denial.as_ref().map(ToString::to_string);
+        let (flags, details) = match (&self.denial, &self.fault) {
+            (Some(denial), _) => (denial.flag(), denial_details.as_deref().unwrap_or_default()),
+            (_, Some(fault)) => (fault.flag(), self.details.unwrap_or_else(|| fault.details())),
+            _ => ("-", "via_upstream"),
+        };
+        let accept = self.picked.as_ref().and_then(|picked| match &picked.hop {
+            Hop::Hbone { accept, .. } => accept.0.first(),
+            _ => None,
+        });
+        worker.sink.record(&Record {
+            direction: &facts.direction,
+            what: What::Http(Http {
+                protocol: request.version.as_str(),
+                method: request.method(),
+                path: request.target(),
+                authority: request.authority(),
+                user_agent: request.fields.known_str(Known::UserAgent),
+                request_id: request.fields.known_str(Known::RequestId),
+                forwarded_for: request.fields.known_str(Known::ForwardedFor),
+                status: self.status,
+                grpc_status: self.grpc_status,
+                grpc: reply::is_grpc(request),
+            }),
+            duration: self.began.elapsed(),
+            upstream_time: self.head_at,
+            bytes_received: self.received,
+            bytes_sent: self.sent,
+            client: facts.client,
+            destination: facts.destination,
+            peer: facts.peer.as_deref(),
+            mutual_tls: facts.peer.is_some(),
+            server_name: facts.sni.as_deref(),
+            effective: self.effective.as_deref(),
+            endpoint: self.picked.as_ref().map(|picked| picked.endpoint),
+            workload: self.picked.as_ref().and_then(|picked| picked.workload.as_deref()),
+            upstream_identity: accept,
+            attempts: self.attempts,
+            denial: self.denial.as_ref(),
+            fault: self.fault.as_ref(),
+            flags,
+            details,
+        });
+    }
+}
+
+fn number(value: &[u8]) -> Option<u16> {
+    std::str::from_utf8(value).ok()?.parse().ok()
+}

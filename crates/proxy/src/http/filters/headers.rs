@@ -1,0 +1,181 @@
+//! Add, set, remove; and the headers by which proxies speak of a request: who sent it, which one it is.
+
+use lateen_engine::{ConnectionFacts, Direction};
+use lateen_model::HeaderEdit;
+use lateen_runtime::random;
+
+use crate::http::head::{Fields, Known, RequestHead, is_value};
+
+/// Applies an edit in the order set, add, remove. Fields that frame messages are left alone.
+pub fn edit(edit: &HeaderEdit, fields: &mut Fields) {
+    let allowed = |name: &str| {
+        let known = Known::of(name.as_bytes());
+        !known.is_hop_by_hop() && !matches!(known, Known::ContentLength | Known::Mesh)
+    };
+    for (name, value) in edit.set.iter().filter(|(name, value)| allowed(name) && is_value(value.as_bytes())) {
+        fields.set(name.as_bytes(), value.as_bytes());
+    }
+    for (name, value) in edit.add.iter().filter(|(name, value)| allowed(name) && is_value(value.as_bytes())) {
+        fields.add(name.as_bytes(), value.as_bytes());
+    }
+    for name in edit.remove.iter().filter(|name| allowed(name)) {
+        fields.remove(name.as_bytes());
+    }
+}
+
+/// The same for a request, where `host` is the authority and cannot be missing.
+pub fn edit_request(edits: &HeaderEdit, head: &mut RequestHead) {
+    let host = |name: &str| name.eq_ignore_ascii_case("host") || name == ":authority";
+    if let Some((_, authority)) = edits.set.iter().find(|(name, _)| host(name)) {
+        head.set_authority(authority);
+    }
+    if edits.set.iter().chain(&edits.add).any(|(name, _)| host(name))
+        || edits.remove.iter().any(|name| host(name))
+    {
+        let rest = HeaderEdit {
+            set: edits.set.iter().filter(|(name, _)| !host(name)).cloned().collect(),
+            add: edits.add.iter().filter(|(name, _)| !host(name)).cloned().collect(),
+            remove: edits.remove.iter().filter(|name| !host(name)).cloned().collect(),
+        };
+        edit(&rest, &mut head.fields);
+    } else {
+        edit(edits, &mut head.fields);
+    }
+}
+
+/// Strips what a caller may not say of itself, and says what is known: who it is, by which protocol it came, and which
+/// request this is. `client_certificate` is the value for the verified peer.
+pub fn sanitize(head: &mut RequestHead, facts: &ConnectionFacts, client_certificate: Option<&str>) {
+    let gateway = facts.direction == Direction::Gateway;
+    let (mut strip, mut has_id, mut has_proto) = (false, false, false);
+    for (known, ..) in head.fields.iter_known() {
+        match known {
+            Known::Mesh | Known::ForwardedClientCert => strip = true,
+            Known::Envoy => strip |= gateway,
+            Known::RequestId => has_id = !gateway,
+            Known::ForwardedProto => has_proto = !gateway,
+            _ => {}
+        }
+    }
+    if strip {
+        head.fields.remove_known(|known| match known {
+            Known::Mesh | Known::ForwardedClientCert => true,
+            Known::Envoy => gateway,
+            _ => false,
+        });
+    }
+    if let Some(value) = client_certificate {
+        head.fields.add(b"x-forwarded-client-cert", value.as_bytes());
+    }
+    if !has_proto {
+        head.fields.set(b"x-forwarded-proto", if facts.tls { b"https" } else { b"http" });
+    }
+    if !has_id {
+        head.fields.set(b"x-request-id", &request_id());
+    }
+    if gateway {
+        append_forwarded_for(head, facts);
+    }
+}
+
+/// The addresses that a request came through, ours being the last to know one.
+fn append_forwarded_for(head: &mut RequestHead, facts: &ConnectionFacts) {
+    let mut value = head.fields.known(Known::ForwardedFor).map(<[u8]>::to_vec).unwrap_or_default();
+    if !value.is_empty() {
+        value.extend_from_slice(b",");
+    }
+    value.extend_from_slice(facts.client.ip().to_string().as_bytes());
+    head.fields.set(b"x-forwarded-for", &value);
+}
+
+/// A random UUID (version 4).
+fn request_id() -> [u8; 36] {
+    let mut bytes = [0; 16];
+    bytes[..8].copy_from_slice(&random::next_u64().to_be_bytes());
+    bytes[8..].copy_from_slice(&random::next_u64().to_be_bytes());
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = [b'-'; 36];
+    let mut at = 0;
+    for (index, byte) in bytes.into_iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            at += 1;
+        }
+        text[at] = b"0123456789abcdef"[usize::from(byte >> 4)];
+        text[at + 1] = b"0123456789abcdef"[usize::from(byte & 15)];
+        at += 2;
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lateen_model::Str;
+
+    fn facts(direction: Direction) -> ConnectionFacts {
+        ConnectionFacts {
+            direction,
+            client: "10.0.0.9:1".parse().expect("an address"),
+            destination: "10.0.0.1:80".parse().expect("an address"),
+            destination_host: None,
+            peer: None,
+            sni: None,
+            tls: false,
+        }
+    }
+
+    fn head(fields: &[(&str, &str)]) -> RequestHead {
+        let mut head = RequestHead::default();
+        for (name, value) in fields {
+            head.fields.add(name.as_bytes(), value.as_bytes());
+        }
+        head
+    }
+
+    fn shown(head: &RequestHead) -> Vec<String> {
+        head.fields.iter().map(|(n, v)| format!("{}: {}", n.escape_ascii(), v.escape_ascii())).collect()
+    }
+
+    #[test]
+    fn callers_cannot_claim_an_identity() {
+        let forged = [
+            ("X-Forwarded-Client-Cert", "URI=spiffe://forged"),
+            ("x-lateen-fault", "x"),
+            ("x-request-id", "kept"),
+            ("x-forwarded-proto", "https"),
+            ("x-envoy-max-retries", "9"),
+        ];
+        let mut inside = head(&forged);
+        sanitize(&mut inside, &facts(Direction::Inbound), Some("URI=spiffe://true"));
+        assert_eq!(
+            shown(&inside),
+            [
+                "x-request-id: kept",
+                "x-forwarded-proto: https",
+                "x-envoy-max-retries: 9",
+                "x-forwarded-client-cert: URI=spiffe://true"
+            ]
+        );
+        let mut outside = head(&forged);
+        sanitize(&mut outside, &facts(Direction::Gateway), None);
+        let id = outside.fields.get("x-request-id").expect("an id").to_vec();
+        assert!(id != b"kept" && id.len() == 36, "{}", id.escape_ascii());
+        assert_eq!(outside.fields.get("x-forwarded-for"), Some(b"10.0.0.9".as_slice()));
+        assert_eq!(outside.fields.get("x-forwarded-proto"), Some(b"http".as_slice()));
+        assert_eq!(outside.fields.get("x-envoy-max-retries"), None);
+    }
+
+    #[test]
+    fn edits_cannot_break_framing_or_split_a_head() {
+        let mut request = head(&[("host", "a"), ("content-length", "5"), ("x", "1")]);
+        let text = |text: &str| Str::from(text);
+        let edits = HeaderEdit {
+            set: vec![(text("host"), text("b")), (text("x"), text("2")), (text("y"), text("a\r\nb: c"))],
+            add: vec![(text("x"), text("3")), (text("transfer-encoding"), text("chunked"))],
+            remove: vec![text("content-length"), text("host")],
+        };
+        edit_request(&edits, &mut request);
+        assert_eq!(shown(&request), ["host: b", "content-length: 5", "x: 2", "x: 3"]);
+    }
+}

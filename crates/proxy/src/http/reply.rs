@@ -1,0 +1,86 @@
+//! Answers that are made here: denials, faults, refused heads; for gRPC as a status in the trailers' place.
+
+use lateen_engine::Denial;
+
+use super::head::{Framing, Known, RequestHead, ResponseHead};
+use crate::fault::Fault;
+
+/// What the answer says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply<'a> {
+    /// The status; for gRPC what it corresponds to.
+    pub status: u16,
+    /// Text for the caller.
+    pub body: &'a str,
+}
+
+impl Reply<'static> {
+    /// To a request that was denied. The reason is in our log; the caller learns no more than it must.
+    #[must_use]
+    pub fn denial(denial: &Denial) -> Self {
+        let body = match denial.status() {
+            403 => "RBAC: access denied",
+            404 => "no route matches",
+            502 => "destination is not declared in the mesh",
+            503 => "no healthy upstream",
+            _ => "the backend of the route does not exist",
+        };
+        Self { status: denial.status(), body }
+    }
+
+    /// To a request that went wrong.
+    #[must_use]
+    pub fn fault(fault: &Fault) -> Self {
+        let status = fault.status();
+        let body = match status {
+            400 => "bad request",
+            403 => "RBAC: access denied",
+            408 => "request timeout",
+            502 => "upstream protocol error",
+            504 => "upstream request timeout",
+            _ => "upstream connect error or disconnect/reset before headers",
+        };
+        Self { status, body }
+    }
+}
+
+/// Fills `response` with the head; the second value is whether `reply.body` is its body.
+pub fn head(reply: Reply<'_>, request: &RequestHead, response: &mut ResponseHead) -> bool {
+    response.clear();
+    response.persistent = true;
+    if is_grpc(request) {
+        response.status = 200;
+        response.fields.add(b"content-type", b"application/grpc");
+        response.fields.add(b"grpc-status", grpc_status(reply.status).to_string().as_bytes());
+        response.fields.add(b"grpc-message", reply.body.as_bytes());
+        response.framing = Framing::None;
+        return false;
+    }
+    response.status = reply.status;
+    response.fields.add(b"content-type", b"text/plain");
+    response.framing = Framing::Length(reply.body.len() as u64);
+    true
+}
+
+/// Whether a request is gRPC, by its content type.
+#[must_use]
+pub fn is_grpc(request: &RequestHead) -> bool {
+    request.fields.known(Known::ContentType).is_some_and(|value| {
+        let rest = value.strip_prefix(b"application/grpc".as_slice());
+        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+    })
+}
+
+/// The gRPC status that an HTTP status stands for (grpc/doc/http-grpc-status-mapping.md).
+#[must_use]
+pub fn grpc_status(status: u16) -> u16 {
+    match status {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 => 14,
+        504 => 4,
+        _ => 2,
+    }
+}

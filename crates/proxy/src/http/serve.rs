@@ -1,0 +1,117 @@
+//! A connection that carries HTTP/1.1 requests, one after the other, until somebody has had enough.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use lateen_runtime::stream::Stream;
+
+use super::exchange::{self, Entry, Heads, Next};
+use super::h1::connection::{Broken, Connection};
+use super::session::Session;
+use crate::fault::{Fault, Reason};
+use crate::worker::Worker;
+
+/// How long, and how much, is read from a client that is still talking when its connection is closed.
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Serves the requests of one connection, of which `read_before` was read already.
+pub(crate) async fn h1(worker: Rc<Worker>, stream: Stream, read_before: BytesMut, entry: Entry) {
+    let mut down = Session::H1(Box::new(Connection::new(stream, read_before)));
+    let mut heads = Box::<Heads>::default();
+    loop {
+        let next = match next_request(&worker, &mut down, &mut heads).await {
+            Ok(true) => exchange::run(&worker, &entry, &mut down, &mut heads).await,
+            Ok(false) => return,
+            Err(refused) => {
+                let Some((status, fault, details)) = answer_of(refused) else { return };
+                let refusing =
+                    exchange::refuse(&worker, &entry, &mut down, &mut heads, status, fault, details);
+                Box::pin(refusing).await;
+                Next::Linger
+            }
+        };
+        match next {
+            Next::KeepAlive => {}
+            Next::Linger => return Box::pin(linger(&worker, down)).await,
+            Next::Close => return,
+        }
+    }
+}
+
+/// Why there is no next request.
+enum Refused {
+    Broken(Broken),
+    /// The head came too slowly.
+    Slow,
+}
+
+/// Waits for a request. False: the connection is over, and nobody is owed an answer.
+async fn next_request(worker: &Worker, down: &mut Session, heads: &mut Heads) -> Result<bool, Refused> {
+    let settings = worker.settings();
+    let Session::H1(connection) = down else { return Ok(false) };
+    let limits = settings.head;
+    // Requests that were sent ahead, and those that came with the connection, need no timer.
+    let first =
+        poll_fn(|context| Poll::Ready(connection.poll_request(context, limits, &mut heads.request))).await;
+    if let Poll::Ready(outcome) = first {
+        return outcome.map_err(Refused::Broken);
+    }
+    let mut begun = connection.head_has_begun();
+    let mut limit = worker.deadlines().after(if begun { settings.head_time } else { settings.idle });
+    let mut draining = pin!(worker.shared.drain.begun());
+    poll_fn(|context| {
+        if let Poll::Ready(outcome) = connection.poll_request(context, limits, &mut heads.request) {
+            return Poll::Ready(outcome.map_err(Refused::Broken));
+        }
+        if !begun && connection.head_has_begun() {
+            begun = true;
+            limit.reset(settings.head_time);
+        }
+        if Pin::new(&mut limit).poll(context).is_ready() {
+            return Poll::Ready(if begun { Err(Refused::Slow) } else { Ok(false) });
+        }
+        // A head that has begun is served to its end.
+        if !begun && draining.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Ok(false));
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// The status, the fault and its name, if the client is still there to hear of it.
+fn answer_of(refused: Refused) -> Option<(u16, Fault, &'static str)> {
+    match refused {
+        Refused::Slow => {
+            let fault = Fault::downstream(Reason::SlowRequest, "the head of the request came too slowly");
+            Some((408, fault, "request_header_timeout"))
+        }
+        Refused::Broken(Broken::Head(head)) => {
+            let fault = Fault::downstream(Reason::Protocol, head.to_string());
+            Some((head.status(), fault, head.details()))
+        }
+        Refused::Broken(broken) => {
+            tracing::debug!(%broken, "connection ended");
+            None
+        }
+    }
+}
+
+/// Closes without losing the answer: the kernel would throw it away together with what the client still sends.
+async fn linger(worker: &Worker, down: Session) {
+    let Session::H1(mut connection) = down else { return };
+    connection.half_close();
+    let closing = async {
+        if poll_fn(|context| connection.poll_flush(context)).await.is_err() {
+            return;
+        }
+        connection.discard_input(LINGER_BYTES).await;
+    };
+    // Over time or not, the connection is closed now.
+    let _ = worker.deadlines().within(LINGER, closing).await;
+}

@@ -1,0 +1,56 @@
+//! After 101: both connections become tunnels of the new protocol (WebSocket), until each direction has ended.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+
+use super::body::{Failed, Pump};
+use super::head::{RequestHead, ResponseHead};
+use super::session::Session;
+use crate::fault::{Fault, Reason};
+use crate::worker::Worker;
+
+/// Sends the 101 and moves bytes until the end; gives how many went each way, and what went wrong.
+pub(crate) async fn run(
+    worker: &Worker,
+    down: &mut Session,
+    up: &mut Session,
+    request: &RequestHead,
+    response: &ResponseHead,
+) -> ((u64, u64), Option<Fault>) {
+    if let Err(broken) = down.write_response(response, request, true) {
+        return ((0, 0), Some(Fault::downstream(Reason::Gone, broken.to_string())));
+    }
+    for session in [&mut *down, &mut *up] {
+        if let Some(connection) = session.as_h1() {
+            connection.become_tunnel();
+        }
+    }
+    let (mut forth, mut back) = (Pump::tunnel(), Pump::tunnel());
+    let longest = worker.settings().tcp_idle;
+    let mut idle = worker.deadlines().after(longest);
+    let mut moved = 0;
+    let fault = poll_fn(|context| {
+        let forth_ended = forth.poll(context, down, up);
+        let back_ended = back.poll(context, up, down);
+        match (forth_ended, back_ended) {
+            (Poll::Ready(Err(Failed::From(broken))), _) | (_, Poll::Ready(Err(Failed::To(broken)))) => {
+                return Poll::Ready(Some(Fault::downstream(Reason::Gone, broken.to_string())));
+            }
+            (Poll::Ready(Err(Failed::To(broken))), _) | (_, Poll::Ready(Err(Failed::From(broken)))) => {
+                return Poll::Ready(Some(Fault::upstream(Reason::Reset, broken.to_string())));
+            }
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(None),
+            _ => {}
+        }
+        if forth.bytes() + back.bytes() != moved {
+            moved = forth.bytes() + back.bytes();
+            idle.reset(longest);
+        }
+        Pin::new(&mut idle)
+            .poll(context)
+            .map(|()| Some(Fault::proxy(Reason::IdleTimeout, "nothing moved for too long")))
+    })
+    .await;
+    ((forth.bytes(), back.bytes()), fault)
+}

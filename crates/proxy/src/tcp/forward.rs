@@ -1,0 +1,206 @@
+//! A connection whose bytes are moved as they are: pick, connect, relay, record.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use lateen_engine::{Denial, Effective, Excluded, Forward, Hop, Picked, pick};
+use lateen_runtime::clock::{self, Instant};
+use lateen_runtime::random;
+use lateen_runtime::stream::Stream;
+
+use super::relay::{self, End, Moved, Side};
+use crate::connect;
+use crate::fault::{Fault, Reason};
+use crate::health::Active;
+use crate::http::exchange::Entry;
+use crate::observe::access::{Record, What};
+use crate::worker::Worker;
+
+/// Endpoints that are tried for one connection.
+const MOST_TRIES: u32 = 3;
+
+/// A connection to an endpoint.
+pub(crate) struct Reached {
+    stream: Stream,
+    picked: Picked,
+    active: Active,
+    attempts: u32,
+    began: Instant,
+}
+
+/// Why none was made.
+pub(crate) enum Unreached {
+    Denied(Denial),
+    Failed { fault: Fault, picked: Box<Picked>, attempts: u32, began: Instant },
+}
+
+impl Reached {
+    pub(crate) fn into_parts(self) -> (Hop, Stream, Active) {
+        (self.picked.hop, self.stream, self.active)
+    }
+}
+
+/// Connects to an endpoint of `forward`; to another one if the first cannot be reached.
+pub(crate) async fn reach(worker: &Rc<Worker>, forward: &Forward) -> Result<Reached, Unreached> {
+    let (snapshot, began) = (worker.snapshot(), clock::now());
+    let (mut excluded, mut attempts) = (Excluded::default(), 0);
+    let mut failed: Option<Unreached> = None;
+    loop {
+        let picked = match pick(&snapshot, &forward.to, &excluded, &worker.load, random::next_u64()) {
+            Ok(picked) => picked,
+            // That all were tried is less than why the last one failed.
+            Err(denial) => return Err(failed.unwrap_or(Unreached::Denied(denial))),
+        };
+        attempts += 1;
+        let active = worker.load.begin(picked.endpoint);
+        match connect::open(worker, &picked.hop).await {
+            Ok(stream) => return Ok(Reached { stream, picked, active, attempts, began }),
+            Err(fault) => {
+                tracing::debug!(endpoint = %picked.endpoint, %fault, "endpoint not reached");
+                excluded.add(picked.endpoint);
+                let unreached = Unreached::Failed { fault, picked: Box::new(picked), attempts, began };
+                if attempts == MOST_TRIES {
+                    return Err(unreached);
+                }
+                failed = Some(unreached);
+            }
+        }
+    }
+}
+
+impl Unreached {
+    /// Records it and says it in a sentence.
+    pub(crate) fn record(&self, worker: &Worker, entry: &Entry, forward: &Forward) -> String {
+        let effective = Some(&*forward.effective);
+        match self {
+            Unreached::Denied(denial) => {
+                record(worker, entry, &Told { effective, denial: Some(denial), ..Told::default() });
+                denial.to_string()
+            }
+            Unreached::Failed { fault, picked, attempts, began } => {
+                let (picked, duration) = (Some(&**picked), began.elapsed());
+                let told = Told {
+                    effective,
+                    picked,
+                    fault: Some(fault),
+                    attempts: *attempts,
+                    duration,
+                    ..Told::default()
+                };
+                record(worker, entry, &told);
+                fault.to_string()
+            }
+        }
+    }
+}
+
+/// The whole life of a forwarded connection.
+pub(crate) async fn run(
+    worker: Rc<Worker>,
+    stream: Stream,
+    read_before: BytesMut,
+    entry: Entry,
+    forward: Forward,
+) {
+    match reach(&worker, &forward).await {
+        Ok(reached) => relay(worker, stream, read_before, entry, forward, reached).await,
+        Err(unreached) => {
+            unreached.record(&worker, &entry, &forward);
+        }
+    }
+}
+
+/// Moves bytes until the end.
+pub(crate) async fn relay(
+    worker: Rc<Worker>,
+    stream: Stream,
+    read_before: BytesMut,
+    entry: Entry,
+    forward: Forward,
+    reached: Reached,
+) {
+    let Reached { stream: up, picked, active, attempts, began } = reached;
+    let told = Told {
+        effective: Some(&forward.effective),
+        picked: Some(&picked),
+        attempts,
+        connected: Some(began.elapsed()),
+        ..Told::default()
+    };
+    with_record(&entry, &told, |record| worker.sink.opened(record));
+    let mut down = Side { stream, read_before };
+    let mut up = Side { stream: up, read_before: BytesMut::new() };
+    let (moved, end) = relay::relay(&mut down, &mut up, worker.settings().tcp_idle, worker.deadlines()).await;
+    drop((down, up, active));
+    let fault = match end {
+        End::Closed => None,
+        End::Downstream(error) => Some(Fault::downstream(Reason::Gone, error.to_string())),
+        End::Upstream(error) => Some(Fault::upstream(Reason::Reset, error.to_string())),
+        End::Idle => Some(Fault::proxy(Reason::IdleTimeout, "nothing moved for too long")),
+    };
+    record(&worker, &entry, &Told { moved, duration: began.elapsed(), fault: fault.as_ref(), ..told });
+}
+
+/// Records a connection that was refused.
+pub(crate) fn denied(worker: &Worker, entry: &Entry, denial: &Denial) {
+    record(worker, entry, &Told { denial: Some(denial), ..Told::default() });
+}
+
+/// Records a connection that failed before anything could be decided.
+pub(crate) fn failed(worker: &Worker, entry: &Entry, fault: &Fault) {
+    record(worker, entry, &Told { fault: Some(fault), ..Told::default() });
+}
+
+/// What differs from record to record.
+#[derive(Clone, Copy, Default)]
+struct Told<'a> {
+    effective: Option<&'a Effective>,
+    picked: Option<&'a Picked>,
+    denial: Option<&'a Denial>,
+    fault: Option<&'a Fault>,
+    attempts: u32,
+    connected: Option<Duration>,
+    duration: Duration,
+    moved: Moved,
+}
+
+fn record(worker: &Worker, entry: &Entry, told: &Told<'_>) {
+    with_record(entry, told, |record| worker.sink.record(record));
+}
+
+fn with_record(entry: &Entry, told: &Told<'_>, take: impl FnOnce(&Record<'_>)) {
+    let facts = &entry.facts;
+    let denial_details = told.denial.map(ToString::to_string);
+    let (flags, details) = match (told.denial, told.fault) {
+        (Some(denial), _) => (denial.flag(), denial_details.as_deref().unwrap_or_default()),
+        (_, Some(fault)) => (fault.flag(), fault.details()),
+        _ => ("-", "-"),
+    };
+    let accept = told.picked.and_then(|picked| match &picked.hop {
+        Hop::Hbone { accept, .. } => accept.0.first(),
+        _ => None,
+    });
+    take(&Record {
+        direction: &facts.direction,
+        what: What::Tcp,
+        duration: told.duration,
+        upstream_time: told.connected,
+        bytes_received: told.moved.received,
+        bytes_sent: told.moved.sent,
+        client: facts.client,
+        destination: facts.destination,
+        peer: facts.peer.as_deref(),
+        mutual_tls: facts.peer.is_some(),
+        server_name: facts.sni.as_deref(),
+        effective: told.effective,
+        endpoint: told.picked.map(|picked| picked.endpoint),
+        workload: told.picked.and_then(|picked| picked.workload.as_deref()),
+        upstream_identity: accept,
+        attempts: told.attempts,
+        denial: told.denial,
+        fault: told.fault,
+        flags,
+        details,
+    });
+}

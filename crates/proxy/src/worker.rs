@@ -1,0 +1,193 @@
+//! `Worker`: what one thread has to itself: its handle on the snapshot, its connections, its load, its sink.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use ipnet::IpNet;
+use lateen_engine::Snapshot;
+use lateen_runtime::broker::Broker;
+use lateen_runtime::deadline::Deadlines;
+use lateen_runtime::drain::Drain;
+use lateen_runtime::live::{Follower, LiveHandle, Pinned};
+use lateen_runtime::workers::WorkerContext;
+
+use crate::connect::hbone::Tunnels;
+use crate::connect::pool::Pool;
+use crate::connect::tls::Credentials;
+use crate::health::LoadTable;
+use crate::http::h1::parse::HeadLimits;
+use crate::observe::access::Sink;
+
+pub mod accept;
+
+/// Limits and times of the data path.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How large a head may be.
+    pub head: HeadLimits,
+    /// The time from the first byte of a head to its last, and for a TLS handshake.
+    pub head_time: Duration,
+    /// How long a connection of a client may wait between requests.
+    pub idle: Duration,
+    /// How long a request may stand still: nothing moves either way.
+    pub stream_idle: Duration,
+    /// How long a forwarded connection may stand still.
+    pub tcp_idle: Duration,
+    /// How long a new connection may take, TLS and tunnel included.
+    pub connect: Duration,
+    /// How long our own connections are kept for the next request; less than `idle`, so that the other proxy is not
+    /// the one who closes.
+    pub pool_idle: Duration,
+    /// How long first bytes are waited for before a connection is taken for one where the server speaks first.
+    pub detect: Duration,
+    /// Body bytes that are kept for another try.
+    pub replay: usize,
+    /// Connections that one worker takes; more are closed at once.
+    pub most_connections: usize,
+    /// Streams that share one tunnel or HTTP/2 connection.
+    pub streams_per_connection: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            head: HeadLimits::default(),
+            head_time: Duration::from_secs(10),
+            idle: Duration::from_secs(3600),
+            stream_idle: Duration::from_secs(300),
+            tcp_idle: Duration::from_secs(3600),
+            connect: Duration::from_secs(10),
+            pool_idle: Duration::from_secs(60),
+            detect: Duration::from_millis(100),
+            replay: 64 * 1024,
+            most_connections: 20_000,
+            streams_per_connection: 100,
+        }
+    }
+}
+
+/// What all workers share; immutable but for what is followed.
+pub struct Shared {
+    /// Limits and times.
+    pub settings: Settings,
+    /// The mesh.
+    pub snapshots: LiveHandle<Snapshot>,
+    /// What we show and whom we believe; none until the first certificate is there.
+    pub credentials: LiveHandle<Option<Credentials>>,
+    /// When to end.
+    pub drain: Drain,
+    /// The way out of a pod's network, where there is one.
+    pub broker: Option<Broker>,
+    /// Networks that are reached without the broker.
+    pub local_ranges: Vec<IpNet>,
+    /// Where the application really listens, by the workload's port, where that differs (plain mode).
+    pub local_ports: HashMap<u16, SocketAddr, RandomState>,
+    /// The mark on our own sockets, where traffic is captured.
+    pub mark: Option<u32>,
+}
+
+/// One thread's own things. Everything on the path holds an `Rc` of it.
+pub struct Worker {
+    /// What all workers share.
+    pub shared: Arc<Shared>,
+    context: WorkerContext,
+    snapshots: RefCell<Follower<Snapshot>>,
+    credentials: RefCell<Follower<Option<Credentials>>>,
+    pub(crate) pool: Pool,
+    pub(crate) tunnels: Tunnels,
+    pub(crate) load: LoadTable,
+    pub(crate) sink: Box<dyn Sink>,
+    connections: Rc<Cell<usize>>,
+}
+
+impl Worker {
+    /// On the thread that `context` is of.
+    pub fn new(shared: Arc<Shared>, context: WorkerContext, sink: Box<dyn Sink>) -> Rc<Self> {
+        let worker = Rc::new(Self {
+            snapshots: RefCell::new(shared.snapshots.follow()),
+            credentials: RefCell::new(shared.credentials.follow()),
+            pool: Pool::default(),
+            tunnels: Tunnels::default(),
+            load: LoadTable::default(),
+            sink,
+            connections: Rc::default(),
+            context,
+            shared,
+        });
+        worker.context.spawn(crate::connect::pool::keep_tidy(Rc::downgrade(&worker)));
+        worker
+    }
+
+    /// The snapshot of now, for one request.
+    pub(crate) fn snapshot(&self) -> Pinned<Snapshot> {
+        self.snapshots.borrow_mut().get().clone()
+    }
+
+    /// What we show and whom we believe.
+    pub(crate) fn credentials(&self) -> Pinned<Option<Credentials>> {
+        self.credentials.borrow_mut().get().clone()
+    }
+
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.shared.settings
+    }
+
+    pub(crate) fn deadlines(&self) -> &Deadlines {
+        self.context.deadlines()
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.shared.drain.is_draining()
+    }
+
+    /// Starts something that belongs to a connection or another task and ends with it.
+    pub(crate) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
+        self.context.spawn(future);
+    }
+
+    /// Starts the task of one connection: it holds up a drain, is counted, and ends when patience is over. False when
+    /// there are too many; then the connection is closed.
+    pub fn spawn_connection(&self, future: impl Future<Output = ()> + 'static) -> bool {
+        if self.connections.get() >= self.settings().most_connections {
+            return false;
+        }
+        let counted = Counted::one_more(&self.connections);
+        let (drain, holder) = (self.shared.drain.clone(), self.shared.drain.hold());
+        self.context.spawn(async move {
+            let _held = (counted, holder);
+            tokio::select! {
+                biased;
+                () = future => {}
+                () = drain.forced() => {}
+            }
+        });
+        true
+    }
+
+    /// Connections that are open now, for who spreads them.
+    pub fn connections(&self) -> usize {
+        self.connections.get()
+    }
+}
+
+/// Counts a connection for as long as it lives.
+struct Counted(Rc<Cell<usize>>);
+
+impl Counted {
+    fn one_more(count: &Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(Rc::clone(count))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

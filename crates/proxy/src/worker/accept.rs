@@ -1,0 +1,135 @@
+//! Accepting: each worker from sockets of its own that share a port, or one of them for all.
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lateen_runtime::clock;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+
+use super::Worker;
+use crate::enter::{self, Door};
+
+/// How long accepting rests when the process has no descriptors left.
+const REST: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// Accepts until the drain begins; then empties the queue, since the kernel would reset what waits in it.
+///
+/// # Errors
+/// When the event loop cannot watch the listener.
+pub async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener, door: Door) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    each(&worker, &listener, |tcp| take(&worker, tcp, door.clone())).await;
+    Ok(())
+}
+
+/// Serves one connection in a task of its own.
+fn take(worker: &Rc<Worker>, tcp: TcpStream, door: Door) {
+    if !worker.spawn_connection(enter::serve(Rc::clone(worker), tcp, door)) {
+        tracing::debug!("connection closed: too many are open");
+    }
+}
+
+async fn each(worker: &Worker, listener: &TcpListener, mut take: impl FnMut(TcpStream)) {
+    let drain = &worker.shared.drain;
+    loop {
+        tokio::select! {
+            biased;
+            () = drain.begun() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((tcp, _)) => take(tcp),
+                Err(error) => rest_after(&error).await,
+            },
+        }
+    }
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    while let std::task::Poll::Ready(Ok((tcp, _))) = listener.poll_accept(&mut context) {
+        take(tcp);
+    }
+}
+
+/// A connection that broke while it waited is nothing; a full table of descriptors needs a moment.
+async fn rest_after(error: &io::Error) {
+    let transient =
+        [io::ErrorKind::ConnectionAborted, io::ErrorKind::ConnectionReset, io::ErrorKind::Interrupted];
+    if !transient.contains(&error.kind()) {
+        tracing::warn!(%error, "accepting connections failed");
+        clock::sleep(REST).await;
+    }
+}
+
+/// One acceptor's way to all workers: few long tunnels must not meet on one of them by chance.
+#[derive(Clone)]
+pub struct Spread(Arc<[Lane]>);
+
+struct Lane {
+    sockets: mpsc::UnboundedSender<std::net::TcpStream>,
+    open: Arc<AtomicUsize>,
+}
+
+/// The end of one lane, for its worker.
+pub struct LaneEnd {
+    sockets: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    open: Arc<AtomicUsize>,
+}
+
+/// Lanes for so many workers.
+#[must_use]
+pub fn spread(workers: usize) -> (Spread, Vec<LaneEnd>) {
+    let (lanes, ends) = (0..workers)
+        .map(|_| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            let open = Arc::new(AtomicUsize::new(0));
+            (Lane { sockets: sender, open: Arc::clone(&open) }, LaneEnd { sockets: receiver, open })
+        })
+        .unzip::<_, _, Vec<_>, Vec<_>>();
+    (Spread(lanes.into()), ends)
+}
+
+/// Accepts tunnels and gives each to the worker that has the fewest.
+///
+/// # Errors
+/// When the event loop cannot watch the listener.
+pub async fn accept_spread(
+    worker: Rc<Worker>,
+    listener: std::net::TcpListener,
+    spread: Spread,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    each(&worker, &listener, |tcp| {
+        let lane = spread.0.iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed));
+        let (Some(lane), Ok(tcp)) = (lane, tcp.into_std()) else { return };
+        lane.open.fetch_add(1, Ordering::Relaxed);
+        // The worker is gone only when the process ends.
+        let _ = lane.sockets.send(tcp);
+    })
+    .await;
+    Ok(())
+}
+
+/// Serves what comes by `lane` until the acceptor has ended.
+pub async fn serve_lane(worker: Rc<Worker>, mut lane: LaneEnd, door: Door) {
+    while let Some(tcp) = lane.sockets.recv().await {
+        let left = Leaves(Arc::clone(&lane.open));
+        let Ok(tcp) = TcpStream::from_std(tcp) else { continue };
+        let (served, door) = (Rc::clone(&worker), door.clone());
+        let open = worker.spawn_connection(async move {
+            let _left = left;
+            enter::serve(served, tcp, door).await;
+        });
+        if !open {
+            tracing::debug!("tunnel closed: too many connections are open");
+        }
+    }
+}
+
+/// One tunnel less on a lane.
+struct Leaves(Arc<AtomicUsize>);
+
+impl Drop for Leaves {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
