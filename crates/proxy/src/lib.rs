@@ -12,3 +12,6 @@ pub mod enter;
 pub mod health;
 pub mod tcp;
 pub mod worker;
+
+#[cfg(test)]
+mod tests;

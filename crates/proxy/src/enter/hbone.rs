@@ -140,7 +140,7 @@ async fn stream(
             match *otherwise {
                 // The application is reached first: that it cannot be must be told before the yes.
                 Decision::Forward(forward) => {
-                    carry(worker, entry, forward, Some(detect), body, respond).await
+                    carry(worker, entry, forward, Some(detect), body, respond).await;
                 }
                 _ => {
                     let Some(stream) = accept(&mut respond, body) else { return };

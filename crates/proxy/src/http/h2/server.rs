@@ -1,6 +1,5 @@
 //! An HTTP/2 connection of a caller: driven by its own task, each of its requests an exchange in a task of its own.
 
-use std::future::Future;
 use std::pin::pin;
 use std::rc::Rc;
 
@@ -81,28 +80,26 @@ where
     }
 }
 
-fn one_request(
+async fn one_request(
     worker: Rc<Worker>,
     entry: Rc<Entry>,
     parts: http::request::Parts,
     body: RecvStream,
     respond: SendResponse<Bytes>,
-) -> impl Future<Output = ()> {
-    async move {
-        let mut request = Heads::default();
-        let ends = body.is_end_stream();
-        let read = heads::read_request(&parts, ends, worker.settings().head.fields, &mut request.request);
-        drop(parts);
-        let mut down = Session::H2(Box::new(Flow::server(body, respond)));
-        match read {
-            Ok(()) => {
-                exchange::run(&worker, &entry, &mut down, &mut request).await;
-            }
-            Err(error) => {
-                let fault = Fault::downstream(Reason::Protocol, error.to_string());
-                let (status, details) = (error.status(), error.details());
-                exchange::refuse(&worker, &entry, &mut down, &mut request, status, fault, details).await;
-            }
+) {
+    let mut request = Heads::default();
+    let ends = body.is_end_stream();
+    let read = heads::read_request(&parts, ends, worker.settings().head.fields, &mut request.request);
+    drop(parts);
+    let mut down = Session::H2(Box::new(Flow::server(body, respond)));
+    match read {
+        Ok(()) => {
+            exchange::run(&worker, &entry, &mut down, &mut request).await;
+        }
+        Err(error) => {
+            let fault = Fault::downstream(Reason::Protocol, error.to_string());
+            let (status, details) = (error.status(), error.details());
+            exchange::refuse(&worker, &entry, &mut down, &mut request, status, fault, details).await;
         }
     }
 }

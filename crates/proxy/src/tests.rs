@@ -1,0 +1,6 @@
+//! Whole exchanges: real workers and sockets, snapshots of the real compiler, certificates of a real authority.
+//!
+//! Each test has loopback addresses of its own (127.x.y.z), so that the port of tunnels can be the one of the mesh.
+
+mod mesh;
+mod pair;
