@@ -32,3 +32,20 @@ fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lateen_runtime::sock::seqpacket_pair;
+
+    use super::*;
+
+    #[test]
+    fn the_longest_message_fits_into_the_kernel_and_an_end_is_nothing() {
+        let (left, right) = seqpacket_pair().unwrap();
+        send(&left, &vec![7; LONGEST], &[]).unwrap();
+        drop(left);
+        let mut buffer = vec![0; LONGEST];
+        assert_eq!(receive(&right, &mut buffer).unwrap().unwrap().0.len(), LONGEST);
+        assert!(receive(&right, &mut buffer).unwrap().is_none());
+    }
+}

@@ -22,8 +22,9 @@ const HIDDEN: [&str; 3] = ["/run/nscd", "/var/run/nscd", "/run/systemd/resolve"]
 /// process namespace. Returns what did not work and is not vital.
 pub(crate) fn prepare() -> Result<Vec<String>, Error> {
     let mut warnings = Vec::new();
-    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
-        .during("mount(/, MS_REC|MS_PRIVATE)")?;
+    // What the machine mounts and unmounts later is seen here too; what is mounted here stays here.
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .during("mount(/, MS_REC|MS_SLAVE)")?;
     let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
     if let Err(error) = mount("proc", "/proc", "proc", flags, None).during("mount(/proc)") {
         warnings.push(format!("processes see the machine's /proc: {error}"));
