@@ -28,7 +28,7 @@ pub(crate) fn run_if_asked() {
         ["print", path] => print(&std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string())),
         ["hostname"] => print(&nix::sys::utsname::uname().expect("uname").nodename().to_string_lossy()),
         ["read", descriptor] => {
-            print(&std::fs::read_to_string(format!("/proc/self/fd/{descriptor}")).expect("it is open"))
+            print(&std::fs::read_to_string(format!("/proc/self/fd/{descriptor}")).expect("it is open"));
         }
         ["sleep"] => sleep(),
         ["orphan"] => orphan(),
@@ -129,9 +129,8 @@ fn orphan() {
     use std::os::unix::process::CommandExt;
     let mut child = std::process::Command::new("/proc/self/exe");
     child.args([ARGUMENT, "sleep"]).process_group(0);
-    let child = child.spawn().expect("a child");
-    // The child says "sleeping" on the same output.
-    let _ = child.id();
+    // The child says "sleeping" on the same output, and does not end by itself.
+    let _ = child.spawn().expect("a child").wait();
     loop {
         std::thread::park();
     }
