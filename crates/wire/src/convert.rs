@@ -15,6 +15,7 @@ mod route;
 mod type_url;
 
 pub use common::Invalid;
+pub(crate) use common::{namespaces_from_pb, namespaces_to_pb};
 pub use refused::{Refused, deny_all};
 pub use type_url::TypeUrl;
 
@@ -96,10 +97,16 @@ pub fn encode(entry: &Entry) -> Encoded {
     }
 }
 
-/// As [`encode`], but an authorization as our own policy alone: the form of a dump, which is for people.
+/// As [`encode`], but in the form of a dump, which is for people: an authorization as our own policy alone,
+/// and a credential without its private key.
 pub(crate) fn encode_for_dump(entry: &Entry) -> Encoded {
     match &entry.resource {
         Resource::Policy(policy) => keyed(TypeUrl::Policy, entry, &policy::to_pb(&entry.key, policy)),
+        Resource::Credential(credential) => {
+            let mut message = gateway::credential_to_pb(&entry.key, credential);
+            message.private_key.clear();
+            keyed(TypeUrl::Credential, entry, &message)
+        }
         _ => encode(entry),
     }
 }
@@ -118,14 +125,47 @@ fn encoded(type_url: TypeUrl, name: Str, message: &impl Message) -> Encoded {
 /// A [`Refused`] that names the resource, when the bytes are no such message, are too many, ask for
 /// knowledge this release does not have, or hold anything the model cannot.
 pub fn decode(type_url: TypeUrl, name: &str, bytes: Bytes) -> Result<Entry, Refused> {
-    let entry = match type_url {
-        TypeUrl::Authorization | TypeUrl::Policy => return decode_policy(type_url, name, bytes),
-        _ => decode_plain(type_url, name, bytes),
-    };
-    entry.map_err(|why| Refused::plain(type_url, name, &why))
+    decode_sent(type_url, Sent::Named(name), bytes)
 }
 
-fn decode_plain(type_url: TypeUrl, name: &str, bytes: Bytes) -> Result<Entry, Invalid> {
+/// Decodes an item of a dump, which has no name beside what it says of itself.
+pub(crate) fn decode_from_dump(type_url: TypeUrl, place: &str, bytes: Bytes) -> Result<Entry, Refused> {
+    decode_sent(type_url, Sent::At(place), bytes)
+}
+
+/// How a resource came: under a name that it must bear, or from a place.
+#[derive(Clone, Copy)]
+enum Sent<'a> {
+    Named(&'a str),
+    At(&'a str),
+}
+
+impl Sent<'_> {
+    fn as_str(&self) -> &str {
+        let (Self::Named(text) | Self::At(text)) = self;
+        text
+    }
+
+    /// A resource must be what it is sent as, or one could take another's place.
+    fn check(self, written: &str) -> Result<(), Invalid> {
+        match self {
+            Self::Named(sent) if sent != written => {
+                let written: String = written.chars().take(256).collect();
+                Err(Invalid::new(format!("names itself {written:?}")))
+            }
+            Self::Named(_) | Self::At(_) => Ok(()),
+        }
+    }
+}
+
+fn decode_sent(type_url: TypeUrl, sent: Sent<'_>, bytes: Bytes) -> Result<Entry, Refused> {
+    match type_url {
+        TypeUrl::Authorization | TypeUrl::Policy => decode_policy(type_url, sent, bytes),
+        _ => decode_plain(type_url, sent, bytes).map_err(|why| Refused::plain(type_url, sent.as_str(), &why)),
+    }
+}
+
+fn decode_plain(type_url: TypeUrl, sent: Sent<'_>, bytes: Bytes) -> Result<Entry, Invalid> {
     let context = Context::default();
     let (key, resource) = match type_url {
         TypeUrl::Address => {
@@ -133,12 +173,12 @@ fn decode_plain(type_url: TypeUrl, name: &str, bytes: Bytes) -> Result<Entry, In
             match parse::<istio::workload::Address>(bytes)?.r#type {
                 Some(Type::Workload(workload)) => {
                     let (key, workload) = address::workload_from_pb(workload)?;
-                    same_name(name, &workload.uid)?;
+                    sent.check(&workload.uid)?;
                     return Ok(entry(key, Resource::Workload(workload)));
                 }
                 Some(Type::Service(service)) => {
                     let (key, service) = address::service_from_pb(service)?;
-                    same_name(name, &service.id().to_string())?;
+                    sent.check(&service.id().to_string())?;
                     return Ok(entry(key, Resource::Service(service)));
                 }
                 None => return Err(Invalid::new("type is not set or not known")),
@@ -153,16 +193,17 @@ fn decode_plain(type_url: TypeUrl, name: &str, bytes: Bytes) -> Result<Entry, In
             return Err(Invalid::new("not a resource of this kind"));
         }
     };
-    same_name(name, &key.to_string())?;
+    sent.check(&key.to_string())?;
     Ok(entry(key, resource))
 }
 
-fn decode_policy(type_url: TypeUrl, name: &str, bytes: Bytes) -> Result<Entry, Refused> {
+fn decode_policy(type_url: TypeUrl, sent: Sent<'_>, bytes: Bytes) -> Result<Entry, Refused> {
+    let name = sent.as_str();
     let garbled = |why: Invalid| Refused::security(type_url, name, &why, None, Target::Mesh);
     if type_url == TypeUrl::Policy {
         let message = parse::<pb::Policy>(bytes).map_err(garbled)?;
         let result = policy::from_pb(&Context::default(), &message)
-            .and_then(|(key, policy)| same_name(name, &key.to_string()).map(|()| (key, policy)));
+            .and_then(|(key, policy)| sent.check(&key.to_string()).map(|()| (key, policy)));
         return match result {
             Ok((key, policy)) => Ok(entry(key, Resource::Policy(policy))),
             Err(why) => Err(refused::policy(type_url, name, &why, &message)),
@@ -181,7 +222,7 @@ fn decode_policy(type_url: TypeUrl, name: &str, bytes: Bytes) -> Result<Entry, R
             Box::new(|why| refused::authorization(type_url, name, why, &message)),
         ),
     };
-    match result.and_then(|found| same_name(name, &written).map(|()| found)) {
+    match result.and_then(|found| sent.check(&written).map(|()| found)) {
         Ok((key, policy)) => Ok(entry(key, Resource::Policy(policy))),
         Err(why) => Err(refuse(&why)),
     }
@@ -196,14 +237,6 @@ fn parse<M: Message + Default>(bytes: Bytes) -> Result<M, Invalid> {
         return Err(Invalid::new(format!("{} bytes are more than {MAX_RESOURCE_BYTES}", bytes.len())));
     }
     M::decode(bytes).map_err(|error| Invalid::new(format!("not a message of its type: {error}")))
-}
-
-/// A resource must be what it is sent as, or one could take another's place.
-fn same_name(sent: &str, written: &str) -> Result<(), Invalid> {
-    if sent == written {
-        return Ok(());
-    }
-    Err(Invalid::new(format!("names itself {:?}", written.chars().take(256).collect::<String>())))
 }
 
 #[cfg(test)]

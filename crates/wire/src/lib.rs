@@ -5,8 +5,12 @@
 
 mod any;
 pub mod convert;
+pub mod json;
 pub mod pb;
+pub mod session;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+mod view;
 
 pub use any::Any;
+pub use view::{Name, NativeView, Shown, Version, View};

@@ -18,7 +18,9 @@ proptest! {
         prop_assert_eq!(TypeUrl::parse(encoded.type_url.as_str()), Some(encoded.type_url));
         prop_assert!(encoded.type_url.kinds().contains(&entry.resource.kind()));
         round_trip(&entry, &encoded);
-        round_trip(&entry, &encode_for_dump(&entry));
+        if !matches!(entry.resource, Resource::Credential(_)) {
+            round_trip(&entry, &encode_for_dump(&entry));
+        }
         prop_assert_eq!(encode(&entry), encoded);
     }
 

@@ -59,6 +59,11 @@ impl TypeUrl {
         Self::SHIPPED.into_iter().chain([Self::Process]).find(|known| known.as_str() == text)
     }
 
+    /// Its place in [`Self::SHIPPED`], or past its end.
+    pub(crate) fn index(self) -> usize {
+        Self::SHIPPED.iter().position(|other| *other == self).unwrap_or(Self::SHIPPED.len())
+    }
+
     /// The kinds of resource that travel under it.
     pub(crate) fn kinds(self) -> &'static [Kind] {
         match self {
