@@ -14,7 +14,7 @@
 //! | filter output | our own sockets, the loopback, TCP, ICMP, what was redirected to us | accept |
 //! | filter output | everything else (UDP, SCTP, …) | count, log, refuse as unreachable |
 //!
-//! What the pod sends is redirected to 127.0.0.1 and [::1]; what arrives, to the pod's own address. The DNS
+//! What the pod sends is redirected to `127.0.0.1` and `::1`; what arrives, to the pod's own address. The DNS
 //! server must therefore answer from sockets bound to the two loopback addresses: from a wildcard socket the
 //! kernel would choose another source, and the answer would not be translated back.
 //! TCP in excluded ports and networks is not seen by the mesh; UDP there is allowed too.
