@@ -1,6 +1,6 @@
 //! Small words to build a mesh with, and to ask it.
 
-#![allow(dead_code, unreachable_pub, reason = "each test uses some of the words")]
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses some of the words")]
 
 use lateen_engine::*;
 use lateen_model::*;
