@@ -63,7 +63,7 @@ impl Group {
         mut dice: Dice,
     ) -> Option<&Arc<Endpoint>> {
         let usable = |at: &usize| {
-            let address = self.ready[*at].address;
+            let address = self.addresses[*at];
             !excluded.contains(address) && !load.unavailable(address)
         };
         let chosen = match self.spec.balance {
@@ -72,8 +72,10 @@ impl Group {
             BalanceAlgorithm::Random | BalanceAlgorithm::Passthrough => self.throw(&mut dice, usable),
             BalanceAlgorithm::LeastRequest => {
                 let first = self.throw(&mut dice, usable);
-                let second = self.throw(&mut dice, |at| Some(*at) != first && usable(at));
-                self.less_loaded(first, second, load)
+                first.map(|first| match self.throw_other(first, &mut dice, usable) {
+                    Some(second) => self.less_loaded(first, second, load),
+                    None => first,
+                })
             }
         };
         let chosen = chosen.or_else(|| {
@@ -88,22 +90,30 @@ impl Group {
         (0..THROWS).map(|_| self.weights.at(scale(dice.next(), self.weights.total))).find(usable)
     }
 
-    /// Of two the one with less under way for its weight.
-    fn less_loaded(&self, first: Option<usize>, second: Option<usize>, load: &dyn Load) -> Option<usize> {
-        let (Some(a), Some(b)) = (first, second) else { return first.or(second) };
-        let per_weight = |of: usize, other: usize| {
-            let endpoint = &self.ready[of];
-            (u64::from(load.active(endpoint.address)) + 1) * u64::from(self.ready[other].weight)
+    /// The same, but another place than the first.
+    fn throw_other(&self, first: usize, dice: &mut Dice, usable: impl Fn(&usize) -> bool) -> Option<usize> {
+        if !self.weights.all_alike() {
+            return self.throw(dice, |at| *at != first && usable(at));
+        }
+        let others = self.ready.len() as u64 - 1;
+        let steps = (0..THROWS).map(|_| usize::try_from(scale(dice.next(), others)).unwrap_or_default());
+        steps.map(|step| (first + 1 + step) % self.ready.len()).find(|at| *at != first && usable(at))
+    }
+
+    /// Of two the one with less under way for its weight; of two alike the first, which came by weight.
+    fn less_loaded(&self, first: usize, second: usize, load: &dyn Load) -> usize {
+        let under_way = |of: usize, other: usize| {
+            u64::from(load.active(self.addresses[of])) * self.weights.of_place(other)
         };
-        Some(if per_weight(b, a) < per_weight(a, b) { b } else { a })
+        if under_way(second, first) < under_way(first, second) { second } else { first }
     }
 
     /// The first usable place from here on; if none is, the first that was not tried.
     fn search(&self, from: usize, excluded: &Excluded, load: &dyn Load) -> Option<usize> {
         let round = || (from..self.ready.len()).chain(0..from);
-        let untried = |at: &usize| !excluded.contains(self.ready[*at].address);
+        let untried = |at: &usize| !excluded.contains(self.addresses[*at]);
         round()
-            .find(|at| untried(at) && !load.unavailable(self.ready[*at].address))
+            .find(|at| untried(at) && !load.unavailable(self.addresses[*at]))
             .or_else(|| round().find(untried))
     }
 
@@ -188,12 +198,24 @@ impl Weights {
         Self { sums, count, total, stride }
     }
 
+    fn all_alike(&self) -> bool {
+        self.sums.is_empty()
+    }
+
     /// The place that a point below the total falls to.
     fn at(&self, point: u64) -> usize {
-        if self.sums.is_empty() {
+        if self.all_alike() {
             usize::try_from(point).unwrap_or_default()
         } else {
             self.sums.partition_point(|sum| *sum <= point)
+        }
+    }
+
+    /// The weight of a place, in proportion to the others.
+    fn of_place(&self, at: usize) -> u64 {
+        match self.sums.get(at) {
+            None => 1,
+            Some(sum) => sum - at.checked_sub(1).map_or(0, |before| self.sums[before]),
         }
     }
 

@@ -148,7 +148,7 @@ fn gateway_request<T: Trace>(s: &Snapshot, head: &Head<'_>, trace: &mut T) -> Re
     let table = listeners.find(head.host);
     trace.step(|| Step::Listener { port, host: table.map(|_| head.host.to_owned()) });
     let table = table.ok_or_else(no_route)?;
-    trace.step(|| Step::Routes { routes: table.routes.iter().map(ToString::to_string).collect() });
+    trace.step(|| Step::Routes { routes: table.keys().map(ToString::to_string).collect() });
     let rule = table.find(&head.asked(port), trace).ok_or_else(no_route)?;
     rule.forward(head.request.random, facts.destination, trace)
 }

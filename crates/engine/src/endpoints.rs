@@ -40,6 +40,8 @@ pub(crate) struct Group {
     pub(crate) spec: Arc<GroupSpec>,
     pub(crate) ready: Vec<Arc<Endpoint>>,
     pub(crate) idle: Vec<Arc<Endpoint>>,
+    /// The addresses of those that are ready, side by side: a choice looks at several of them.
+    pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) weights: Weights,
 }
 
@@ -59,7 +61,7 @@ pub(crate) type Edits = [(Key, Option<Arc<Endpoint>>)];
 
 impl Group {
     pub(crate) fn empty(spec: Arc<GroupSpec>) -> Self {
-        Self { spec, ready: Vec::new(), idle: Vec::new(), weights: Weights::default() }
+        Self { spec, ready: Vec::new(), idle: Vec::new(), addresses: Vec::new(), weights: Weights::default() }
     }
 
     /// The group after edits, which stand in the order of keys.
@@ -68,7 +70,8 @@ impl Group {
         let ready = merge(&self.ready, edits, |endpoint| endpoint.ready && wanted(endpoint));
         let idle = merge(&self.idle, edits, |endpoint| !endpoint.ready && wanted(endpoint));
         let weights = Weights::of(ready.iter().map(|endpoint| endpoint.weight));
-        Self { spec: Arc::clone(&self.spec), ready, idle, weights }
+        let addresses = ready.iter().map(|endpoint| endpoint.address).collect();
+        Self { spec: Arc::clone(&self.spec), ready, idle, addresses, weights }
     }
 }
 

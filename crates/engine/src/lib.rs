@@ -14,6 +14,7 @@ mod describe;
 mod directory;
 mod effective;
 mod endpoints;
+mod explain;
 mod facts;
 mod gateway;
 mod hosts;
@@ -33,6 +34,7 @@ pub use decision::{
     Accept, BackendId, Decision, Denial, DenialReason, Destination, Effective, Forward, Hop, Picked,
     RequestDecision,
 };
+pub use explain::{Explanation, explain};
 pub use facts::{ConnectionFacts, Direction, Excluded, Headers, Load, RequestFacts, host_of};
 pub use snapshot::Snapshot;
 pub use trace::{BackendChoice, Candidate, Step};

@@ -5,6 +5,13 @@ use hashbrown::HashMap;
 use lateen_model::{PathMatch, Str, StringMatch};
 use smallvec::SmallVec;
 
+/// What is known of the path when an entry is asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Path {
+    Matches,
+    Unknown,
+}
+
 type Map = HashMap<Str, List, FixedState>;
 /// Numbers of entries, ascending.
 type List = SmallVec<[u32; 4]>;
@@ -55,19 +62,20 @@ impl PathIndex {
         }
     }
 
-    /// The lowest number whose entry passes the test, among those that could match the path.
-    pub(crate) fn first(&self, path: &str, mut test: impl FnMut(u32) -> bool) -> Option<u32> {
+    /// The lowest number whose entry passes the test, among those that could match the path. The test is told
+    /// whether the path is known to match already.
+    pub(crate) fn first(&self, path: &str, mut test: impl FnMut(u32, Path) -> bool) -> Option<u32> {
         let mut best = None;
-        let mut scan = |list: &List| {
+        let mut scan = |list: &List, path: Path| {
             let below = |number: &&u32| best.is_none_or(|best| **number < best);
-            if let Some(number) = list.iter().take_while(below).find(|number| test(**number)) {
+            if let Some(number) = list.iter().take_while(below).find(|number| test(**number, path)) {
                 best = Some(*number);
             }
         };
-        self.exact.get(path).into_iter().for_each(&mut scan);
-        self.segments.lists(path, ends_a_segment).for_each(&mut scan);
-        self.prefixes.lists(path, |_, _| true).for_each(&mut scan);
-        scan(&self.others);
+        self.exact.get(path).into_iter().for_each(|list| scan(list, Path::Matches));
+        self.segments.lists(path, ends_a_segment).for_each(|list| scan(list, Path::Matches));
+        self.prefixes.lists(path, |_, _| true).for_each(|list| scan(list, Path::Matches));
+        scan(&self.others, Path::Unknown);
         best
     }
 }

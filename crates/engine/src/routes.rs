@@ -1,7 +1,7 @@
 //! `RouteTable`: every rule that speaks of a host at a place, in the order in which they are asked.
 
 use crate::RequestFacts;
-use crate::paths::PathIndex;
+use crate::paths::{Path, PathIndex};
 use crate::rule::{CompiledRoute, CompiledRule};
 use crate::trace::{Step, Trace};
 use lateen_model::{
@@ -24,7 +24,7 @@ pub(crate) struct Asked<'a> {
 pub(crate) struct RouteTable {
     pub(crate) entries: Vec<TableEntry>,
     index: PathIndex,
-    pub(crate) routes: Vec<Key>,
+    routes: Vec<Arc<CompiledRoute>>,
 }
 
 /// One alternative of one rule.
@@ -35,6 +35,8 @@ pub(crate) struct TableEntry {
     alternative: Option<usize>,
     /// Why it can never match for this viewer at this place.
     never: Option<Never>,
+    /// Whether it asks for nothing, or for nothing but a path.
+    path_alone: bool,
 }
 
 /// Why an alternative can never match here.
@@ -76,7 +78,12 @@ impl RouteTable {
                 index.add(entry.matching().and_then(|matching| matching.path.as_ref()), number);
             }
         }
-        Self { entries, index, routes: routes.iter().map(|route| route.entry.key.clone()).collect() }
+        Self { entries, index, routes: routes.to_vec() }
+    }
+
+    /// The routes that decide here, in order.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.routes.iter().map(|route| &route.entry.key)
     }
 
     /// Whether any rule could match here at all.
@@ -87,7 +94,7 @@ impl RouteTable {
     /// The first rule that matches.
     pub(crate) fn find<T: Trace>(&self, asked: &Asked<'_>, trace: &mut T) -> Option<&Arc<CompiledRule>> {
         let path = asked.request.path();
-        let found = self.index.first(path, |number| self.entries[number as usize].mismatch(asked).is_none());
+        let found = self.index.first(path, |number, path| self.entries[number as usize].matches(asked, path));
         if T::ON {
             self.describe(asked, found, trace);
         }
@@ -149,9 +156,17 @@ impl fmt::Display for Mismatch<'_> {
 
 impl TableEntry {
     fn new(rule: &Arc<CompiledRule>, alternative: Option<usize>, viewer: &Viewer, port: Option<u16>) -> Self {
-        let mut entry = Self { rule: Arc::clone(rule), alternative, never: None };
-        entry.never = entry.matching().and_then(|matching| never(matching, viewer, port));
-        entry
+        let matching = alternative.map(|at| &rule.rule().matches[at]);
+        let never = matching.and_then(|matching| never(matching, viewer, port));
+        let path_alone =
+            matching.is_none_or(|m| *m == RequestMatch { path: m.path.clone(), ..RequestMatch::default() });
+        Self { rule: Arc::clone(rule), alternative, never, path_alone }
+    }
+
+    /// Whether it matches. Most entries are only a path, which the index has compared.
+    fn matches(&self, asked: &Asked<'_>, path: Path) -> bool {
+        (self.path_alone && (path == Path::Matches || self.alternative.is_none()))
+            || self.mismatch(asked).is_none()
     }
 
     fn matching(&self) -> Option<&RequestMatch> {

@@ -86,7 +86,7 @@ fn workloads(number: usize) -> Vec<Arc<Entry>> {
     );
     let ill = Workload { health: Health::Unhealthy, ..plain.clone() };
     let heavy = Workload { weight: 5, tunnel: Tunnel::None, ..plain.clone() };
-    let far = Workload { network: NetworkId::parse("far").unwrap(), ..plain.clone() };
+    let far = Workload { network: NetworkId::parse("far").expect("a name"), ..plain.clone() };
     [plain, two, moved, ill, heavy, far].map(instance).to_vec()
 }
 

@@ -66,7 +66,7 @@ impl Compiler {
     fn table_at(&self, place: &Place) -> Option<Arc<RouteTable>> {
         let keys = self.placed.get(place)?;
         let mut routes: Vec<_> = keys.iter().filter_map(|key| self.routes.get(key)).cloned().collect();
-        routes.sort_by_cached_key(|route| (route.route().created, route.entry.key.clone()));
+        routes.sort_by(|a, b| (a.route().created, &a.entry.key).cmp(&(b.route().created, &b.entry.key)));
         Some(Arc::new(RouteTable::new(&routes, &self.index.viewer, Some(place.port))))
     }
 }

@@ -114,7 +114,7 @@ pub(super) fn request<T: Trace>(s: &Snapshot, head: &Head<'_>, trace: &mut T) ->
     }
     if let Some(table) = s.hosts.find(head.host) {
         trace.step(|| Step::Name { name: head.host.to_owned(), found: Some("a host of routes".to_owned()) });
-        trace.step(|| Step::Routes { routes: table.routes.iter().map(ToString::to_string).collect() });
+        trace.step(|| Step::Routes { routes: table.keys().map(ToString::to_string).collect() });
         let asked = head.asked(facts.destination.port());
         let rule = table.find(&asked, trace).ok_or_else(|| denial(DenialReason::NoRoute))?;
         return rule.forward(head.request.random, facts.destination, trace);
@@ -179,10 +179,10 @@ fn through_port<T: Trace>(
         trace.step(|| Step::Routes { routes: Vec::new() });
         return Ok(bytes(port, through, facts, trace));
     };
-    trace.step(|| Step::Routes { routes: table.routes.iter().map(ToString::to_string).collect() });
+    trace.step(|| Step::Routes { routes: table.keys().map(ToString::to_string).collect() });
     let no_route = || Denial {
         reason: DenialReason::NoRoute,
-        route: table.routes.first().cloned(),
+        route: table.keys().next().cloned(),
         service: Some(service.id.clone()),
     };
     let rule = table.find(&head.asked(port.number), trace).ok_or_else(no_route)?;

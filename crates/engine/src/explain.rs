@@ -1,0 +1,150 @@
+//! The same walk with its reasons: what the data plane would do with one request, and why.
+
+use crate::decide::{connection, pick_traced, request};
+use crate::snapshot::Snapshot;
+use crate::trace::Step;
+use crate::{
+    ConnectionFacts, Decision, Denial, Destination, Excluded, Forward, Hop, Load, Picked, RequestDecision,
+    RequestFacts,
+};
+use lateen_model::{Catalog, Entry, Viewer, role_needs};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// What one proxy decides about one connection or request, step by step.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Explanation {
+    /// The steps in the order in which they are taken; the last is the verdict.
+    pub steps: Vec<Step>,
+    /// Whether it passes.
+    pub passes: bool,
+    /// The way it takes from here, when it passes: what the next proxy is asked about.
+    #[serde(skip)]
+    pub hop: Option<Hop>,
+}
+
+impl fmt::Display for Explanation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.steps.iter().try_for_each(|step| writeln!(f, "{step}"))
+    }
+}
+
+/// Explains a connection, and the request on it where there is one and the connection is looked into. The
+/// random number is the die of the weights and of the choice of an endpoint.
+pub fn explain(
+    snapshot: &Snapshot,
+    facts: &ConnectionFacts,
+    head: Option<&RequestFacts<'_>>,
+    random: u64,
+) -> Explanation {
+    let mut steps = Vec::new();
+    let decided = match (connection(snapshot, facts, &mut steps), head) {
+        (Decision::Serve(protocol), None) => Err(format!("{protocol} is looked at request by request")),
+        // The request says again what was said of its connection.
+        (Decision::Serve(_) | Decision::Detect(_), Some(head)) => {
+            steps.clear();
+            Ok(match request(snapshot, head, &mut steps) {
+                RequestDecision::Forward(forward) => Ok(forward),
+                RequestDecision::Deny(denial) => Err((denial, true)),
+            })
+        }
+        (Decision::Detect(bytes), None) => Ok(bytes_of(*bytes)),
+        (decision, _) => Ok(bytes_of(decision)),
+    };
+    match decided {
+        Err(text) => finish(steps, Ok((text, None))),
+        Ok(Err((denial, http))) => finish(steps, Err((denial, http))),
+        Ok(Ok(forward)) => {
+            let picked =
+                pick_traced(snapshot, &forward.to, &Excluded::default(), &NoLoad(random), random, &mut steps);
+            let result =
+                picked.map(|picked| settle(&mut steps, &forward, picked)).map_err(|d| (d, head.is_some()));
+            finish(steps, result)
+        }
+    }
+}
+
+fn bytes_of(decision: Decision) -> Result<Forward, (Denial, bool)> {
+    match decision {
+        Decision::Forward(forward) => Ok(forward),
+        Decision::Deny(denial) => Err((denial, false)),
+        Decision::Detect(bytes) => bytes_of(*bytes),
+        Decision::Serve(_) => unreachable!("what is served was looked at before"),
+    }
+}
+
+fn settle(steps: &mut Vec<Step>, forward: &Forward, picked: Picked) -> (String, Option<Hop>) {
+    let workload =
+        picked.workload.as_ref().map(|workload| format!("{}/{}", workload.namespace, workload.name));
+    let text = match &forward.to {
+        Destination::Local(address) => format!("passed to the application at {address}"),
+        Destination::Passthrough(_) => format!("sent to {} as it is", picked.endpoint),
+        Destination::Backend(_) => {
+            let name = workload.as_deref().unwrap_or("nobody known");
+            format!("sent to {} ({name}) by route {}", picked.endpoint, forward.effective.route_name)
+        }
+    };
+    if !matches!(forward.to, Destination::Local(_)) {
+        let hop = describe_hop(&picked.hop);
+        steps.push(Step::Endpoint { address: picked.endpoint.to_string(), workload, hop });
+    }
+    (text, Some(picked.hop))
+}
+
+fn describe_hop(hop: &Hop) -> String {
+    match hop {
+        Hop::Local(address) => format!("this machine ({address})"),
+        Hop::Plain(_) => "plain TCP: it has no proxy".to_owned(),
+        Hop::Hbone { addr, accept, .. } => {
+            let names: Vec<String> = accept.0.iter().map(ToString::to_string).collect();
+            format!("mTLS (HBONE to {addr}), if it proves to be {}", names.join(" or "))
+        }
+    }
+}
+
+fn finish(mut steps: Vec<Step>, result: Result<(String, Option<Hop>), (Denial, bool)>) -> Explanation {
+    let (passes, text, hop) = match result {
+        Ok((text, hop)) => (true, text, hop),
+        Err((denial, true)) => (false, format!("with {}: {}", denial.status(), words(&denial)), None),
+        Err((denial, false)) => (false, format!("connection: {}", words(&denial)), None),
+    };
+    steps.push(Step::Verdict { passes, text });
+    Explanation { steps, passes, hop }
+}
+
+/// The denial as logs have it, and who spoke it.
+fn words(denial: &Denial) -> String {
+    match denial.policy().or(denial.route.as_ref()) {
+        Some(key) => format!("{denial}, by {key}"),
+        None => denial.to_string(),
+    }
+}
+
+/// Nothing is known of loads; turns begin where the die says.
+struct NoLoad(u64);
+
+impl Load for NoLoad {
+    fn active(&self, _: SocketAddr) -> u32 {
+        0
+    }
+    fn next(&self, _: u64) -> u64 {
+        self.0
+    }
+    fn unavailable(&self, _: SocketAddr) -> bool {
+        false
+    }
+}
+
+impl Snapshot {
+    /// The snapshot that a viewer would have of a catalog: what the view shows it, compiled.
+    pub fn of(catalog: &Catalog, viewer: Viewer) -> Arc<Self> {
+        let shown = |entry: &Arc<Entry>| {
+            entry.scope.includes(&viewer) && role_needs(viewer.role, entry.resource.kind())
+        };
+        let mut delta = catalog.to_delta();
+        delta.set.retain(shown);
+        crate::Compiler::new(viewer).apply(&delta)
+    }
+}
