@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ pub(crate) enum Seen {
     Nothing,
 }
 
-/// Reads until it is clear what it is, at most for `wait`; what was read is left in `read`.
+/// Reads until it is clear what it is, at most for `wait`, and not into a drain; what was read is left in `read`.
 ///
 /// # Errors
 /// A broken stream.
@@ -45,6 +45,7 @@ pub(crate) async fn look(
 ) -> io::Result<Seen> {
     // Callers of HTTP nearly always speak at once: no timer for them.
     let mut limit = None;
+    let mut draining = pin!(worker.shared.drain.begun());
     loop {
         if let Some(seen) = judge(read) {
             return Ok(seen);
@@ -55,7 +56,10 @@ pub(crate) async fn look(
                 return Poll::Ready(taken.map(Some));
             }
             let limit = limit.get_or_insert_with(|| worker.deadlines().after(wait));
-            Pin::new(limit).poll(context).map(|()| Ok(None))
+            if Pin::new(limit).poll(context).is_ready() || draining.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Ok(None));
+            }
+            Poll::Pending
         });
         if !matches!(taken.await?, Some(1..)) {
             // Over, or out of time: what there is must do.

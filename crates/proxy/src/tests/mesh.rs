@@ -447,3 +447,30 @@ impl Wire {
 pub(crate) fn get(path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: app\r\n\r\n")
 }
+
+/// Denies the account `from` everything.
+pub(crate) fn deny(name: &str, from: &str) -> Arc<Entry> {
+    let principal = StringMatch::from_policy_value(&format!("cluster.local/ns/default/sa/{from}"));
+    let source = Source { principals: vec![principal], ..Source::default() };
+    let rule = AuthorizationRule { from: vec![source], ..AuthorizationRule::default() };
+    let kind = PolicyKind::Authorization(Authorization {
+        action: Action::Deny,
+        rules: vec![rule],
+        dry_run: false,
+        note: None,
+    });
+    policy(Origin::AuthorizationPolicy, name, kind)
+}
+
+/// Mutual TLS or nothing.
+pub(crate) fn strict_everywhere() -> Arc<Entry> {
+    let strict = PeerAuthentication { mode: MtlsMode::Strict, ports: BTreeMap::new() };
+    policy(Origin::PeerAuthentication, "strict", PolicyKind::PeerAuthentication(strict))
+}
+
+fn policy(origin: Origin, name: &str, kind: PolicyKind) -> Arc<Entry> {
+    let id = Key::new(origin, Namespace::default(), name);
+    let target = Target::Namespace(Namespace::default());
+    let policy = Policy { id: id.clone(), target, created: Created::UNKNOWN, kind };
+    Arc::new(Entry::for_everyone(id, Resource::Policy(policy)))
+}
