@@ -16,6 +16,7 @@ use crate::tcp::forward;
 use crate::worker::Worker;
 
 pub mod captured;
+mod detect;
 pub mod hbone;
 pub mod preface;
 pub mod terminate;
@@ -122,16 +123,7 @@ pub(crate) async fn act(
             }
         }
         Decision::Detect(otherwise) => {
-            let wait = worker.settings().detect;
-            match preface::look(&worker, &mut stream, &mut read_before, wait).await {
-                Ok(preface::Seen::Http1) => serve::h1(worker, stream, read_before, entry).await,
-                Ok(preface::Seen::Http2) => serve_h2(worker, stream, read_before, entry).await,
-                // Nobody speaks: it is the server's turn, as in many protocols.
-                Ok(preface::Seen::Other | preface::Seen::Nothing) => {
-                    Box::pin(act(worker, stream, read_before, entry, *otherwise)).await;
-                }
-                Err(error) => tracing::debug!(%error, "connection ended before its first byte"),
-            }
+            Box::pin(detect::run(worker, stream, read_before, entry, *otherwise, None)).await;
         }
     }
 }

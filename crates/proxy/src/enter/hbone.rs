@@ -14,6 +14,7 @@ use lateen_runtime::stream::Stream;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
+use super::detect;
 use crate::connect::hbone::{FAULT_HEADER, STREAM_WINDOW, TUNNEL_WINDOW};
 use crate::fault::{Fault, Reason};
 use crate::http::exchange::Entry;
@@ -134,20 +135,16 @@ async fn stream(
             forward::denied(&worker, &entry, &denial);
             answer(&mut respond, StatusCode::UNAUTHORIZED, "denied by policy");
         }
-        Decision::Forward(forward) => carry(worker, entry, forward, None, body, respond).await,
-        Decision::Detect(otherwise) => {
-            let detect = Decision::Detect(otherwise.clone());
-            match *otherwise {
-                // The application is reached first: that it cannot be must be told before the yes.
-                Decision::Forward(forward) => {
-                    carry(worker, entry, forward, Some(detect), body, respond).await;
-                }
-                _ => {
-                    let Some(stream) = accept(&mut respond, body) else { return };
-                    super::act(worker, stream, BytesMut::new(), entry, detect).await;
-                }
+        Decision::Forward(forward) => carry(worker, entry, forward, false, body, respond).await,
+        Decision::Detect(otherwise) => match *otherwise {
+            // The application is reached first: that it cannot be must be told before the yes.
+            Decision::Forward(forward) => carry(worker, entry, forward, true, body, respond).await,
+            otherwise => {
+                let Some(stream) = accept(&mut respond, body) else { return };
+                let detect = Decision::Detect(Box::new(otherwise));
+                super::act(worker, stream, BytesMut::new(), entry, detect).await;
             }
-        }
+        },
         serve @ Decision::Serve(_) => {
             let Some(stream) = accept(&mut respond, body) else { return };
             super::act(worker, stream, BytesMut::new(), entry, serve).await;
@@ -160,7 +157,7 @@ async fn carry(
     worker: Rc<Worker>,
     entry: Entry,
     forward: Forward,
-    detect: Option<Decision>,
+    detect: bool,
     body: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) {
@@ -172,13 +169,11 @@ async fn carry(
         }
     };
     let Some(stream) = accept(&mut respond, body) else { return };
-    match detect {
-        None => forward::relay(worker, stream, BytesMut::new(), entry, forward, reached).await,
-        Some(detect) => {
-            let (hop, connection, _active) = reached.into_parts();
-            worker.pool.put_stream(&hop, connection);
-            super::act(worker, stream, BytesMut::new(), entry, detect).await;
-        }
+    if detect {
+        let otherwise = Decision::Forward(forward);
+        detect::run(worker, stream, BytesMut::new(), entry, otherwise, Some(reached)).await;
+    } else {
+        forward::relay(worker, stream, BytesMut::new(), entry, forward, reached).await;
     }
 }
 

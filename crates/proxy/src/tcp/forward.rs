@@ -23,6 +23,7 @@ const MOST_TRIES: u32 = 3;
 /// A connection to an endpoint.
 pub(crate) struct Reached {
     stream: Stream,
+    read_before: BytesMut,
     picked: Picked,
     active: Active,
     attempts: u32,
@@ -36,8 +37,21 @@ pub(crate) enum Unreached {
 }
 
 impl Reached {
-    pub(crate) fn into_parts(self) -> (Hop, Stream, Active) {
-        (self.picked.hop, self.stream, self.active)
+    /// The connection.
+    pub(crate) fn stream(&mut self) -> &mut Stream {
+        &mut self.stream
+    }
+
+    /// Where bytes go that were read of the connection before the relay.
+    pub(crate) fn read_before(&mut self) -> &mut BytesMut {
+        &mut self.read_before
+    }
+
+    /// Lets requests use the connection, on which nothing was said.
+    pub(crate) fn leave_to_requests(self, worker: &Worker) {
+        if self.read_before.is_empty() {
+            worker.pool.put_stream(&self.picked.hop, self.stream);
+        }
     }
 }
 
@@ -55,7 +69,9 @@ pub(crate) async fn reach(worker: &Rc<Worker>, forward: &Forward) -> Result<Reac
         attempts += 1;
         let active = worker.load.begin(picked.endpoint);
         match connect::open(worker, &picked.hop).await {
-            Ok(stream) => return Ok(Reached { stream, picked, active, attempts, began }),
+            Ok(stream) => {
+                return Ok(Reached { stream, read_before: BytesMut::new(), picked, active, attempts, began });
+            }
             Err(fault) => {
                 tracing::debug!(endpoint = %picked.endpoint, %fault, "endpoint not reached");
                 excluded.add(picked.endpoint);
@@ -120,7 +136,7 @@ pub(crate) async fn relay(
     forward: Forward,
     reached: Reached,
 ) {
-    let Reached { stream: up, picked, active, attempts, began } = reached;
+    let Reached { stream: up, read_before: answered_before, picked, active, attempts, began } = reached;
     let told = Told {
         effective: Some(&forward.effective),
         picked: Some(&picked),
@@ -130,7 +146,7 @@ pub(crate) async fn relay(
     };
     with_record(&entry, &told, |record| worker.sink.opened(record));
     let mut down = Side { stream, read_before };
-    let mut up = Side { stream: up, read_before: BytesMut::new() };
+    let mut up = Side { stream: up, read_before: answered_before };
     let (moved, end) = relay::relay(&mut down, &mut up, worker.settings().tcp_idle, worker.deadlines()).await;
     drop((down, up, active));
     let fault = match end {

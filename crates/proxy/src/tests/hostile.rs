@@ -17,7 +17,11 @@ async fn requests_that_are_refused() {
     let (proxy, front) = front(HTTP, &[at], |_| ()).await;
     let bad = "400 Bad Request";
     for (index, (request, status, details)) in [
-        ("GET / HTTP/1.1\r\nHost: app\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", bad, "http1.content_length_and_chunked"),
+        (
+            "GET / HTTP/1.1\r\nHost: app\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            bad,
+            "http1.content_length_and_chunked",
+        ),
         ("GET / HTTP/1.1\nHost: app\n\n", bad, "http1.invalid_line_end"),
         ("GET / HTTP/1.1\r\nHost : app\r\n\r\n", bad, "http1.invalid_header_name"),
         ("GET / HTTP/1.1\r\nHost: app\r\n folded\r\n\r\n", bad, "http1.invalid_header_name"),
@@ -61,11 +65,19 @@ async fn nothing_is_read_after_a_refused_request() {
 
 #[tokio::test]
 async fn broken_chunks_end_the_connection_and_never_reach_the_application_whole() {
-    for body in ["x\r\n", "3\r\nabcd\r\n0\r\n\r\n", "ffffffffffffffffff\r\n", "3\nabc\r\n0\r\n\r\n", "0\r\nbad trailer\r\n\r\n"] {
+    for body in [
+        "x\r\n",
+        "3\r\nabcd\r\n0\r\n\r\n",
+        "ffffffffffffffffff\r\n",
+        "3\nabc\r\n0\r\n\r\n",
+        "0\r\nbad trailer\r\n\r\n",
+    ] {
         let (mut app, at) = app().await;
         let (_proxy, front) = front(HTTP, &[at], |_| ()).await;
         let mut caller = Wire::connect(front).await;
-        caller.send(format!("POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n{body}")).await;
+        caller
+            .send(format!("POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n{body}"))
+            .await;
         let answer = caller.rest().await;
         assert!(answer.starts_with("HTTP/1.1 400 "), "{body:?}: {answer}");
         if let Some(mut wire) = app.recv().await {

@@ -96,7 +96,8 @@ async fn large_bodies_arrive_whole_both_ways() {
     for chunked in [false, true] {
         let (mut app, at) = app().await;
         let (proxy, front) = front(HTTP, &[at], |_| ()).await;
-        let framing = if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {SIZE}") };
+        let framing =
+            if chunked { "Transfer-Encoding: chunked".to_owned() } else { format!("Content-Length: {SIZE}") };
         let sent = {
             let (body, framing) = (body.clone(), framing.clone());
             tokio::spawn(async move {
@@ -135,7 +136,8 @@ async fn dechunk(wire: &mut Wire) -> Vec<u8> {
         while !line.ends_with(b"\r\n") {
             line.extend(wire.exactly(1).await);
         }
-        let size = usize::from_str_radix(std::str::from_utf8(&line).expect("text").trim(), 16).expect("a size");
+        let size =
+            usize::from_str_radix(std::str::from_utf8(&line).expect("text").trim(), 16).expect("a size");
         body.extend(wire.exactly(size).await);
         assert_eq!(wire.exactly(2).await, b"\r\n");
         if size == 0 {
@@ -272,7 +274,10 @@ async fn an_endpoint_that_cannot_be_reached_is_left_out() {
 async fn nobody_to_ask_is_said_so() {
     let (proxy, front) = front(HTTP, &[], |_| ()).await;
     let mut caller = Wire::connect(front).await;
-    assert_eq!(caller.ask(&get("/")).await, ("HTTP/1.1 503 Service Unavailable".into(), "no healthy upstream".into()));
+    assert_eq!(
+        caller.ask(&get("/")).await,
+        ("HTTP/1.1 503 Service Unavailable".into(), "no healthy upstream".into())
+    );
     let (listener, dead) = app_listener().await;
     drop(listener);
     let (refused, front) = super::mesh::front(HTTP, &[dead], |_| ()).await;
@@ -300,7 +305,8 @@ async fn a_caller_that_goes_away_ends_the_request() {
 #[tokio::test]
 async fn silence_of_the_application_is_bounded() {
     let (mut app, at) = app().await;
-    let (proxy, front) = front(HTTP, &[at], |settings| settings.stream_idle = Duration::from_millis(100)).await;
+    let (proxy, front) =
+        front(HTTP, &[at], |settings| settings.stream_idle = Duration::from_millis(100)).await;
     let mut caller = Wire::connect(front).await;
     caller.send(get("/")).await;
     let _app = app.recv().await.expect("a connection");
@@ -318,7 +324,8 @@ async fn an_upgrade_makes_a_tunnel_with_half_close() {
         .await;
     let mut app = app.recv().await.expect("a connection");
     assert!(app.head().await.ends_with("connection: upgrade\r\nupgrade: websocket\r\n\r\n"));
-    app.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello").await;
+    app.send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello")
+        .await;
     assert_eq!(
         caller.head().await,
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
@@ -338,7 +345,10 @@ async fn connect_is_refused_clearly() {
     let (proxy, front) = front(HTTP, &[], |_| ()).await;
     let mut caller = Wire::connect(front).await;
     caller.send("CONNECT db:5432 HTTP/1.1\r\nHost: db:5432\r\n\r\n").await;
-    assert_eq!(caller.answer().await, ("HTTP/1.1 405 Method Not Allowed".into(), "CONNECT is not served here".into()));
+    assert_eq!(
+        caller.answer().await,
+        ("HTTP/1.1 405 Method Not Allowed".into(), "CONNECT is not served here".into())
+    );
     assert!(proxy.records.wait(1).await[0].starts_with("CONNECT  405 "));
 }
 

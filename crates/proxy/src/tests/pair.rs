@@ -97,7 +97,8 @@ async fn many_requests_share_few_tunnels_and_connections() {
 async fn whoever_is_not_expected_may_not_answer() {
     let authority = Authority::new();
     let app = echo("app").await;
-    let resources = [service("app", AppProtocol::Http1), instance("app", app, AppProtocol::Http1, Tunnel::Hbone)];
+    let resources =
+        [service("app", AppProtocol::Http1), instance("app", app, AppProtocol::Http1, Tunnel::Hbone)];
     // Somebody else sits at the address, with a certificate of the same authority.
     let hbone = SocketAddr::new(app.ip(), 15008);
     let (_other, _) =
@@ -106,16 +107,21 @@ async fn whoever_is_not_expected_may_not_answer() {
     let mut caller = Wire::connect(at).await;
     assert_eq!(caller.ask(&get("/")).await.0, "HTTP/1.1 503 Service Unavailable");
     let records = client.records.wait(1).await;
-    assert!(records[0].starts_with("GET / 503 UF upstream_reset_before_response_started{tls_failure}"), "{records:?}");
+    assert!(
+        records[0].starts_with("GET / 503 UF upstream_reset_before_response_started{tls_failure}"),
+        "{records:?}"
+    );
 }
 
 #[tokio::test]
 async fn strangers_do_not_come_in() {
     let (ours, foreign) = (Authority::new(), Authority::new());
     let app = echo("app").await;
-    let resources = [service("app", AppProtocol::Http1), instance("app", app, AppProtocol::Http1, Tunnel::Hbone)];
+    let resources =
+        [service("app", AppProtocol::Http1), instance("app", app, AppProtocol::Http1, Tunnel::Hbone)];
     let hbone = SocketAddr::new(app.ip(), 15008);
-    let (server, _) = Plan::sidecar("app", &resources).certified(&ours).door(hbone, Door::Hbone).start().await;
+    let (server, _) =
+        Plan::sidecar("app", &resources).certified(&ours).door(hbone, Door::Hbone).start().await;
     let (_client, at) = client_of(&foreign, &resources, "client").await;
     let mut caller = Wire::connect(at).await;
     assert_eq!(caller.ask(&get("/")).await.0, "HTTP/1.1 503 Service Unavailable");
@@ -269,5 +275,32 @@ async fn plaintext_comes_in_unless_mtls_is_required() {
             let (status, body) = caller.answer().await;
             assert!(status == "HTTP/1.1 200 OK" && !body.contains("forged"), "{status} {body}");
         }
+    }
+}
+
+#[tokio::test]
+async fn where_nobody_speaks_at_once_whoever_does_decides() {
+    for (server_first, http) in [(true, false), (false, true), (false, false)] {
+        let (mut app, at) = app().await;
+        let (client, _server, front) = pair(at, AppProtocol::Detect).await;
+        let mut caller = Wire::connect(front).await;
+        // Connected without a byte from the caller.
+        let mut wire = app.recv().await.expect("a connection");
+        if server_first {
+            wire.send("220 hello\r\n").await;
+            assert_eq!(caller.exactly(11).await, b"220 hello\r\n");
+        } else if http {
+            caller.send(get("/late")).await;
+            assert!(wire.head().await.starts_with("GET /late "));
+            wire.send("HTTP/1.1 204 No Content\r\n\r\n").await;
+            caller.head().await;
+        } else {
+            caller.send("QUIT\r\n").await;
+            assert_eq!(wire.exactly(6).await, b"QUIT\r\n");
+        }
+        drop((caller, wire));
+        let records = client.records.wait(1).await;
+        let expected = if http { "GET /late 204 " } else { "tcp " };
+        assert!(records[0].starts_with(expected), "{records:?}");
     }
 }
