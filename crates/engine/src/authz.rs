@@ -1,6 +1,6 @@
 //! Compiled authorization: deny before allow, and dry runs on the side.
 
-use crate::trace::{Step, Trace};
+use crate::trace::{Step, Trace, object};
 use crate::{ConnectionFacts, Denial, DenialReason, RequestFacts};
 use lateen_model::{
     Action, Authorization, AuthorizationRule, Cidr, Condition, ConditionKey, Entry, Identity, Namespace,
@@ -114,7 +114,7 @@ impl Compiled {
         let Authorization { action, rules, dry_run, .. } = &self.authorization;
         let matched = rules.iter().position(|rule| subject.matches(rule, *action));
         trace.step(|| Step::Policy {
-            policy: self.id.to_string(),
+            policy: object(&self.id),
             action: if *action == Action::Allow { "ALLOW" } else { "DENY" }.to_owned(),
             dry_run: *dry_run,
             matched,

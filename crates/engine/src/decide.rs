@@ -7,7 +7,7 @@ use crate::inbound::Ruling;
 use crate::routes::Asked;
 use crate::service::{PortTable, ServiceTable};
 use crate::snapshot::Snapshot;
-use crate::trace::{Silent, Step, Trace};
+use crate::trace::{Silent, Step, Trace, object};
 use crate::{
     BackendId, ConnectionFacts, Decision, Denial, DenialReason, Destination, Direction, Effective, Excluded,
     Forward, Hop, Load, Picked, RequestDecision, RequestFacts,
@@ -148,7 +148,7 @@ fn gateway_request<T: Trace>(s: &Snapshot, head: &Head<'_>, trace: &mut T) -> Re
     let table = listeners.find(head.host);
     trace.step(|| Step::Listener { port, host: table.map(|_| head.host.to_owned()) });
     let table = table.ok_or_else(no_route)?;
-    trace.step(|| Step::Routes { routes: table.keys().map(ToString::to_string).collect() });
+    trace.step(|| Step::Routes { routes: table.keys().map(object).collect() });
     let rule = table.find(&head.asked(port), trace).ok_or_else(no_route)?;
     rule.forward(head.request.random, facts.destination, trace)
 }

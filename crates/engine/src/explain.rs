@@ -2,7 +2,7 @@
 
 use crate::decide::{connection, pick_traced, request};
 use crate::snapshot::Snapshot;
-use crate::trace::Step;
+use crate::trace::{Step, object};
 use crate::{
     ConnectionFacts, Decision, Denial, Destination, Excluded, Forward, Hop, Load, Picked, RequestDecision,
     RequestFacts,
@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What one proxy decides about one connection or request, step by step.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Explanation {
     /// The steps in the order in which they are taken; the last is the verdict.
     pub steps: Vec<Step>,
@@ -22,7 +22,16 @@ pub struct Explanation {
     pub passes: bool,
     /// The way it takes from here, when it passes: what the next proxy is asked about.
     #[serde(skip)]
-    pub hop: Option<Hop>,
+    pub taken: Option<Taken>,
+}
+
+/// The way something takes.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// Where, and how it is treated.
+    pub forward: Forward,
+    /// The endpoint.
+    pub picked: Picked,
 }
 
 impl fmt::Display for Explanation {
@@ -59,8 +68,11 @@ pub fn explain(
         Ok(Ok(forward)) => {
             let picked =
                 pick_traced(snapshot, &forward.to, &Excluded::default(), &NoLoad(random), random, &mut steps);
-            let result =
-                picked.map(|picked| settle(&mut steps, &forward, picked)).map_err(|d| (d, head.is_some()));
+            let result = picked.map(|picked| {
+                let text = settle(&mut steps, &forward, &picked);
+                (text, Some(Taken { forward, picked }))
+            });
+            let result = result.map_err(|denial| (denial, head.is_some()));
             finish(steps, result)
         }
     }
@@ -75,28 +87,30 @@ fn bytes_of(decision: Decision) -> Result<Forward, (Denial, bool)> {
     }
 }
 
-fn settle(steps: &mut Vec<Step>, forward: &Forward, picked: Picked) -> (String, Option<Hop>) {
+/// The last step of the way out, and the verdict in words.
+fn settle(steps: &mut Vec<Step>, forward: &Forward, picked: &Picked) -> String {
+    if picked.endpoint.ip().is_unspecified() {
+        return "sent on as it is, to the address that the name has".to_owned();
+    }
     let workload =
         picked.workload.as_ref().map(|workload| format!("{}/{}", workload.namespace, workload.name));
     let text = match &forward.to {
-        Destination::Local(address) => format!("passed to the application at {address}"),
+        Destination::Local(address) => return format!("passed to the application at {address}"),
         Destination::Passthrough(_) => format!("sent to {} as it is", picked.endpoint),
         Destination::Backend(_) => {
             let name = workload.as_deref().unwrap_or("nobody known");
             format!("sent to {} ({name}) by route {}", picked.endpoint, forward.effective.route_name)
         }
     };
-    if !matches!(forward.to, Destination::Local(_)) {
-        let hop = describe_hop(&picked.hop);
-        steps.push(Step::Endpoint { address: picked.endpoint.to_string(), workload, hop });
-    }
-    (text, Some(picked.hop))
+    let hop = describe_hop(&picked.hop);
+    steps.push(Step::Endpoint { address: picked.endpoint.to_string(), workload, hop });
+    text
 }
 
 fn describe_hop(hop: &Hop) -> String {
     match hop {
         Hop::Local(address) => format!("this machine ({address})"),
-        Hop::Plain(_) => "plain TCP: it has no proxy".to_owned(),
+        Hop::Plain(_) => "plain TCP: no proxy is known there".to_owned(),
         Hop::Hbone { addr, accept, .. } => {
             let names: Vec<String> = accept.0.iter().map(ToString::to_string).collect();
             format!("mTLS (HBONE to {addr}), if it proves to be {}", names.join(" or "))
@@ -104,20 +118,20 @@ fn describe_hop(hop: &Hop) -> String {
     }
 }
 
-fn finish(mut steps: Vec<Step>, result: Result<(String, Option<Hop>), (Denial, bool)>) -> Explanation {
-    let (passes, text, hop) = match result {
-        Ok((text, hop)) => (true, text, hop),
+fn finish(mut steps: Vec<Step>, result: Result<(String, Option<Taken>), (Denial, bool)>) -> Explanation {
+    let (passes, text, taken) = match result {
+        Ok((text, taken)) => (true, text, taken),
         Err((denial, true)) => (false, format!("with {}: {}", denial.status(), words(&denial)), None),
         Err((denial, false)) => (false, format!("connection: {}", words(&denial)), None),
     };
     steps.push(Step::Verdict { passes, text });
-    Explanation { steps, passes, hop }
+    Explanation { steps, passes, taken }
 }
 
 /// The denial as logs have it, and who spoke it.
 fn words(denial: &Denial) -> String {
     match denial.policy().or(denial.route.as_ref()) {
-        Some(key) => format!("{denial}, by {key}"),
+        Some(key) => format!("{denial}, by {}", object(key)),
         None => denial.to_string(),
     }
 }

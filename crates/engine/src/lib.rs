@@ -19,6 +19,7 @@ mod facts;
 mod gateway;
 mod hosts;
 mod inbound;
+mod journey;
 mod paths;
 mod routes;
 mod rule;
@@ -34,7 +35,8 @@ pub use decision::{
     Accept, BackendId, Decision, Denial, DenialReason, Destination, Effective, Forward, Hop, Picked,
     RequestDecision,
 };
-pub use explain::{Explanation, explain};
+pub use explain::{Explanation, Taken, explain};
 pub use facts::{ConnectionFacts, Direction, Excluded, Headers, Load, RequestFacts, host_of};
+pub use journey::{CannotAsk, Journey, Leg, Question, journey};
 pub use snapshot::Snapshot;
 pub use trace::{BackendChoice, Candidate, Step};

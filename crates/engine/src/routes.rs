@@ -3,7 +3,7 @@
 use crate::RequestFacts;
 use crate::paths::{Path, PathIndex};
 use crate::rule::{CompiledRoute, CompiledRule};
-use crate::trace::{Step, Trace};
+use crate::trace::{Step, Trace, object};
 use lateen_model::{
     Key, NamedMatch, PathMatch, Precedence, RequestMatch, Route, Selector, StringMatch, Viewer,
 };
@@ -105,14 +105,14 @@ impl RouteTable {
         let before = found.map_or(self.entries.len(), |number| number as usize);
         for entry in &self.entries[..before] {
             trace.step(|| Step::Skipped {
-                route: entry.rule.key().to_string(),
+                route: object(entry.rule.key()),
                 rule: entry.rule.rule().name.to_string(),
                 why: entry.mismatch(asked).map_or_else(String::new, |mismatch| mismatch.to_string()),
             });
         }
         if let Some(entry) = self.entries.get(before) {
             trace.step(|| Step::Matched {
-                route: entry.rule.key().to_string(),
+                route: object(entry.rule.key()),
                 rule: entry.rule.rule().name.to_string(),
                 because: entry.matching().map_or_else(|| "everything".to_owned(), ToString::to_string),
             });

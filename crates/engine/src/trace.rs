@@ -1,6 +1,7 @@
 //! `Trace`: where a decision leaves its reasons. The data plane passes one that is nothing, so that it costs
 //! nothing; `explain` passes one that keeps them. There is one walk, so the reasons cannot differ from the deeds.
 
+use lateen_model::Key;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -29,6 +30,11 @@ impl Trace for Vec<Step> {
     fn step(&mut self, make: impl FnOnce() -> Step) {
         self.push(make());
     }
+}
+
+/// An object as people name it.
+pub(crate) fn object(key: &Key) -> String {
+    format!("{} {}/{}", key.origin.group_kind().1, key.namespace, key.name)
 }
 
 /// One step of a decision, with its reason.

@@ -44,7 +44,7 @@ fn admit<T: Trace>(s: &Snapshot, facts: &ConnectionFacts, trace: &mut T) -> Resu
     trace.step(|| Step::Mtls {
         port,
         mode: mode_name(*mode).to_owned(),
-        by: by.as_ref().map(ToString::to_string),
+        by: by.as_ref().map(object),
         peer: facts.peer.as_ref().map_or_else(|| "plaintext".to_owned(), ToString::to_string),
     });
     if *mode == MtlsMode::Strict && facts.peer.is_none() {

@@ -43,7 +43,7 @@ fn pass_undeclared<T: Trace>(
 
 fn destination(facts: &ConnectionFacts) -> String {
     match &facts.destination_host {
-        Some(host) => format!("{host} ({})", facts.destination),
+        Some(host) => format!("{host}:{}", facts.destination.port()),
         None => facts.destination.to_string(),
     }
 }
@@ -79,7 +79,7 @@ fn meant<'a, T: Trace>(s: &'a Snapshot, facts: &ConnectionFacts, trace: &mut T) 
         }
         None => {
             let found = s.meant(facts.destination);
-            trace.step(|| Step::Address { address: facts.destination.ip().to_string(), found: who(&found) });
+            trace.step(|| Step::Address { address: facts.destination.to_string(), found: who(&found) });
             found
         }
     };
@@ -114,7 +114,7 @@ pub(super) fn request<T: Trace>(s: &Snapshot, head: &Head<'_>, trace: &mut T) ->
     }
     if let Some(table) = s.hosts.find(head.host) {
         trace.step(|| Step::Name { name: head.host.to_owned(), found: Some("a host of routes".to_owned()) });
-        trace.step(|| Step::Routes { routes: table.keys().map(ToString::to_string).collect() });
+        trace.step(|| Step::Routes { routes: table.keys().map(object).collect() });
         let asked = head.asked(facts.destination.port());
         let rule = table.find(&asked, trace).ok_or_else(|| denial(DenialReason::NoRoute))?;
         return rule.forward(head.request.random, facts.destination, trace);
@@ -179,7 +179,7 @@ fn through_port<T: Trace>(
         trace.step(|| Step::Routes { routes: Vec::new() });
         return Ok(bytes(port, through, facts, trace));
     };
-    trace.step(|| Step::Routes { routes: table.keys().map(ToString::to_string).collect() });
+    trace.step(|| Step::Routes { routes: table.keys().map(object).collect() });
     let no_route = || Denial {
         reason: DenialReason::NoRoute,
         route: table.keys().next().cloned(),
