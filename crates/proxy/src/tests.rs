@@ -4,5 +4,6 @@
 
 mod hostile;
 mod http1;
+mod http2;
 mod mesh;
 mod pair;

@@ -62,7 +62,7 @@ async fn an_early_answer_goes_out_while_the_body_still_comes() {
     app.send("HTTP/1.1 413 Too Large\r\ncontent-length: 3\r\n\r\nbig").await;
     assert_eq!(caller.answer().await, ("HTTP/1.1 413 Too Large".to_owned(), "big".to_owned()));
     // The rest of the body is taken and thrown away, then the connection ends.
-    caller.send([b'x'; 10_000]).await;
+    caller.send(vec![b'x'; 10_000]).await;
     caller.tcp.shutdown().await.expect("half-close");
     assert_eq!(caller.rest().await, "");
 }
@@ -366,7 +366,7 @@ async fn a_drain_ends_idle_connections_and_finishes_requests() {
         busy.rest().await
     };
     let drained = proxy.drain(Duration::from_secs(20));
-    let (drained, answer) = in_time(async { tokio::join!(drained, finishing) }).await;
+    let (drained, answer) = Box::pin(in_time(async { tokio::join!(drained, finishing) })).await;
     assert_eq!(drained, lateen_runtime::drain::Drained::Clean);
     assert_eq!(answer, "HTTP/1.1 200 OK\r\ncontent-length: 4\r\nconnection: close\r\n\r\ndone");
 }

@@ -8,7 +8,7 @@ use super::mesh::*;
 use crate::enter::Door;
 
 /// A client's proxy and a server's, which knows `app` as its own application.
-async fn pair(app: SocketAddr, protocol: AppProtocol) -> (Proxy, Proxy, SocketAddr) {
+pub(super) async fn pair(app: SocketAddr, protocol: AppProtocol) -> (Proxy, Proxy, SocketAddr) {
     let authority = Authority::new();
     let resources = [service("app", protocol), instance("app", app, protocol, Tunnel::Hbone)];
     let hbone = SocketAddr::new(app.ip(), 15008);
@@ -18,7 +18,7 @@ async fn pair(app: SocketAddr, protocol: AppProtocol) -> (Proxy, Proxy, SocketAd
     (client, server, at)
 }
 
-async fn client_of(
+pub(super) async fn client_of(
     authority: &Authority,
     resources: &[Arc<lateen_model::Entry>],
     name: &str,
