@@ -14,6 +14,7 @@ use crate::worker::Worker;
 
 pub mod hbone;
 pub mod pool;
+pub(crate) mod resolve;
 pub mod tls;
 
 /// Opens a new stream along `hop`.

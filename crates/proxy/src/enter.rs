@@ -2,11 +2,11 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::BytesMut;
 use lateen_engine::{ConnectionFacts, Decision, Direction, decide_connection};
 use lateen_model::Str;
+use lateen_pki::Current;
 use lateen_runtime::stream::Stream;
 use tokio::net::TcpStream;
 
@@ -17,6 +17,7 @@ use crate::worker::Worker;
 
 pub mod captured;
 mod detect;
+pub(crate) mod explicit;
 pub mod hbone;
 pub mod preface;
 pub mod terminate;
@@ -44,8 +45,10 @@ pub enum Door {
     },
     /// A listener of a gateway, with TLS or without.
     Gateway {
-        /// Ends TLS, if it ends here.
-        tls: Option<Arc<rustls::ServerConfig>>,
+        /// The listener's port, by which routes know it; published ones may differ.
+        port: u16,
+        /// Ends TLS, if it ends here; read anew for each connection.
+        tls: Option<Current<rustls::ServerConfig>>,
     },
     /// An explicit HTTP proxy for the application.
     Proxy,
@@ -82,13 +85,16 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, door: Door) {
             let facts = facts(Direction::Inbound, SocketAddr::new(local.ip(), port));
             decide(worker, tcp.into(), facts).await;
         }
-        Door::Gateway { tls: None } => decide(worker, tcp.into(), facts(Direction::Gateway, local)).await,
-        Door::Gateway { tls: Some(settings) } => {
-            let facts = facts(Direction::Gateway, local);
-            Box::pin(terminate::serve(worker, tcp, settings, facts)).await;
+        Door::Gateway { port, tls } => {
+            let facts = facts(Direction::Gateway, SocketAddr::new(local.ip(), port));
+            match tls {
+                None => decide(worker, tcp.into(), facts).await,
+                Some(settings) => Box::pin(terminate::serve(worker, tcp, settings.get(), facts)).await,
+            }
         }
         Door::Proxy => {
-            let entry = Entry { facts: facts(Direction::Outbound, local), client_certificate: None };
+            let facts = facts(Direction::Outbound, local);
+            let entry = Entry { facts, client_certificate: None, explicit: true };
             serve::h1(worker, tcp.into(), BytesMut::new(), entry).await;
         }
     }
@@ -97,7 +103,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, door: Door) {
 /// Asks what is to be done with a connection, and does it.
 pub(crate) async fn decide(worker: Rc<Worker>, stream: Stream, facts: ConnectionFacts) {
     let decision = decide_connection(&worker.snapshot(), &facts);
-    let entry = Entry { facts, client_certificate: None };
+    let entry = Entry { facts, client_certificate: None, explicit: false };
     act(worker, stream, BytesMut::new(), entry, decision).await;
 }
 

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod enter;
 pub mod health;
 pub mod tcp;
+mod watch;
 pub mod worker;
 
 #[cfg(test)]

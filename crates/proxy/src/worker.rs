@@ -13,9 +13,10 @@ use ipnet::IpNet;
 use lateen_engine::Snapshot;
 use lateen_runtime::broker::Broker;
 use lateen_runtime::deadline::Deadlines;
-use lateen_runtime::drain::Drain;
+use lateen_runtime::drain::{Drain, Holder};
 use lateen_runtime::live::{Follower, LiveHandle, Pinned};
 use lateen_runtime::workers::WorkerContext;
+use tokio::task::AbortHandle;
 
 use crate::connect::hbone::Tunnels;
 use crate::connect::pool::Pool;
@@ -103,7 +104,7 @@ pub struct Worker {
     pub(crate) tunnels: Tunnels,
     pub(crate) load: LoadTable,
     pub(crate) sink: Box<dyn Sink>,
-    connections: Rc<Cell<usize>>,
+    open: Rc<Open>,
 }
 
 impl Worker {
@@ -116,7 +117,7 @@ impl Worker {
             tunnels: Tunnels::default(),
             load: LoadTable::default(),
             sink,
-            connections: Rc::default(),
+            open: Rc::default(),
             context,
             shared,
         });
@@ -154,40 +155,57 @@ impl Worker {
     /// Starts the task of one connection: it holds up a drain, is counted, and ends when patience is over. False when
     /// there are too many; then the connection is closed.
     pub fn spawn_connection(&self, future: impl Future<Output = ()> + 'static) -> bool {
-        if self.connections.get() >= self.settings().most_connections {
+        let open = &self.open;
+        if open.count() >= self.settings().most_connections {
             return false;
         }
-        let counted = Counted::one_more(&self.connections);
-        let (drain, holder) = (self.shared.drain.clone(), self.shared.drain.hold());
-        self.context.spawn(async move {
-            let _held = (counted, holder);
-            tokio::select! {
-                biased;
-                () = future => {}
-                () = drain.forced() => {}
-            }
+        let id = open.next.replace(open.next.get() + 1);
+        let leaves = Leaves { open: Rc::clone(open), id, _holder: self.shared.drain.hold() };
+        let task = self.context.spawn(async move {
+            let _leaves = leaves;
+            future.await;
         });
+        open.tasks.borrow_mut().insert(id, task.abort_handle());
         true
     }
 
     /// Connections that are open now, for who spreads them.
     pub fn connections(&self) -> usize {
-        self.connections.get()
+        self.open.count()
+    }
+
+    /// Ends every connection where it is.
+    pub(crate) fn abort_connections(&self) {
+        let tasks: Vec<_> = self.open.tasks.borrow().values().cloned().collect();
+        for task in tasks {
+            task.abort();
+        }
     }
 }
 
-/// Counts a connection for as long as it lives.
-struct Counted(Rc<Cell<usize>>);
+/// The connections of a worker. One task ends them all when patience is over: a look at the drain by each of them
+/// would cost every wake-up of every request.
+#[derive(Default)]
+struct Open {
+    tasks: RefCell<HashMap<u64, AbortHandle, RandomState>>,
+    next: Cell<u64>,
+}
 
-impl Counted {
-    fn one_more(count: &Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(Rc::clone(count))
+impl Open {
+    fn count(&self) -> usize {
+        self.tasks.borrow().len()
     }
 }
 
-impl Drop for Counted {
+/// Takes a connection off the list, however it ends, and lets the drain go on.
+struct Leaves {
+    open: Rc<Open>,
+    id: u64,
+    _holder: Holder,
+}
+
+impl Drop for Leaves {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.open.tasks.borrow_mut().remove(&self.id);
     }
 }

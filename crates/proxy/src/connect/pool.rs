@@ -72,7 +72,10 @@ impl Pool {
         let reused = pooled.is_some();
         let mut connection = match pooled {
             Some(connection) => connection,
-            None => Box::new(Connection::new(open(worker, hop).await?, BytesMut::new())),
+            None => {
+                let stream = Box::pin(open(worker, hop)).await?;
+                Box::new(Connection::new(stream, BytesMut::new()))
+            }
         };
         connection.write_request(request, request.framing);
         Ok(Lease { session: Session::H1(connection), reused, _user: None })
@@ -204,12 +207,20 @@ async fn handshake(
     }
 }
 
-/// Tidies the pools of a worker for as long as it lives.
+/// Tidies the pools of a worker for as long as it lives, and ends its connections when a drain has no more patience.
 pub(crate) async fn keep_tidy(worker: Weak<Worker>) {
     loop {
-        let Some(deadline) = worker.upgrade().map(|worker| worker.deadlines().after(TIDY)) else { return };
-        deadline.await;
+        let parts =
+            worker.upgrade().map(|worker| (worker.deadlines().after(TIDY), worker.shared.drain.clone()));
+        let Some((deadline, drain)) = parts else { return };
+        let forced = tokio::select! {
+            () = deadline => false,
+            () = drain.forced() => true,
+        };
         let Some(worker) = worker.upgrade() else { return };
+        if forced {
+            return worker.abort_connections();
+        }
         worker.pool.tidy(worker.settings().pool_idle);
         worker.tunnels.tidy();
     }

@@ -90,7 +90,7 @@ fn plaintext(client: SocketAddr, local: SocketAddr) -> Entry {
         sni: None,
         tls: false,
     };
-    Entry { facts, client_certificate: None }
+    Entry { facts, client_certificate: None, explicit: false }
 }
 
 /// `x-forwarded-client-cert` as Envoy writes it.
@@ -129,7 +129,8 @@ async fn stream(
         tls: false,
     };
     let decision = decide_connection(&worker.snapshot(), &facts);
-    let entry = Entry { facts, client_certificate: Some(tunnel.client_certificate.clone()) };
+    let client_certificate = Some(tunnel.client_certificate.clone());
+    let entry = Entry { facts, client_certificate, explicit: false };
     match decision {
         Decision::Deny(denial) => {
             forward::denied(&worker, &entry, &denial);

@@ -4,7 +4,7 @@
 //! goes out while the body still comes in, and no task waits for another.
 
 use std::future::{Future, poll_fn};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -24,6 +24,7 @@ use super::session::Session;
 use super::{filters, path, reply, retry, upgrade};
 use crate::connect::hbone::FAULT_HEADER;
 use crate::connect::pool::Lease;
+use crate::connect::resolve;
 use crate::fault::{Fault, Reason, Retry};
 use crate::health::Active;
 use crate::worker::Worker;
@@ -38,6 +39,8 @@ pub(crate) struct Entry {
     pub(crate) facts: ConnectionFacts,
     /// `x-forwarded-client-cert` for the verified peer.
     pub(crate) client_certificate: Option<Box<str>>,
+    /// Each request names its own destination.
+    pub(crate) explicit: bool,
 }
 
 /// The heads of one exchange, used again for the next.
@@ -154,8 +157,14 @@ impl Exchange<'_> {
     }
 
     async fn forward(&mut self, snapshot: &Snapshot, forward: Forward) -> Next {
-        let Forward { to, effective } = forward;
+        let Forward { mut to, effective } = forward;
         self.trip.effective = Some(Arc::clone(&effective));
+        if self.entry.explicit {
+            let host = self.entry.facts.destination_host.as_deref();
+            if let Err(fault) = Box::pin(resolve::settle(self.worker, host, &mut to)).await {
+                return self.answer_fault(fault).await;
+            }
+        }
         filters::request(&effective.filters, &mut self.heads.request);
         let replay = Some(self.worker.settings().replay);
         let mut pump =
@@ -190,12 +199,9 @@ impl Exchange<'_> {
             let active = self.worker.load.begin(picked.endpoint);
             self.trip.attempts += 1;
             let trying = self.attempt(&picked.hop, effective, fresh, pump);
-            let tried = match total {
-                Some(total) => total.bound(trying).await.unwrap_or_else(|_| {
-                    Err(Trouble::Fault(Fault::proxy(Reason::Timeout, "the route's timeout is over")))
-                }),
-                None => trying.await,
-            };
+            let tried = within(total, trying).await.unwrap_or_else(|| {
+                Err(Trouble::Fault(Fault::proxy(Reason::Timeout, "the route's timeout is over")))
+            });
             let endpoint = picked.endpoint;
             let again = match tried {
                 Ok(lease) => {
@@ -512,7 +518,7 @@ impl Exchange<'_> {
     async fn deny(&mut self, denial: Denial) -> Next {
         let answer = reply::Reply::denial(&denial);
         self.trip.denial = Some(denial);
-        self.answer(answer, None).await
+        Box::pin(self.answer(answer, None)).await
     }
 
     /// Answers what went wrong, if anybody is left to hear it.
@@ -523,13 +529,13 @@ impl Exchange<'_> {
             return Next::Close;
         }
         let answer = reply::Reply::fault(&fault);
-        let next = self.answer(answer, Some(&fault)).await;
+        let next = Box::pin(self.answer(answer, Some(&fault))).await;
         self.trip.fail(fault);
         next
     }
 
     async fn answer_refusal(&mut self, status: u16, body: &'static str, fault: Fault) -> Next {
-        let next = self.answer(reply::Reply { status, body }, None).await;
+        let next = Box::pin(self.answer(reply::Reply { status, body }, None)).await;
         self.trip.fail(fault);
         next
     }
@@ -598,6 +604,22 @@ enum Again {
     Fresh,
     /// Another endpoint.
     Elsewhere,
+}
+
+/// Runs `future` until the limit, if there is one; None when the time is over. (Two awaits, with and without limit,
+/// would make room for the future twice.)
+async fn within<F: Future>(limit: &mut Option<Deadline>, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        if let Poll::Ready(output) = future.as_mut().poll(context) {
+            return Poll::Ready(Some(output));
+        }
+        match limit {
+            Some(limit) => Pin::new(limit).poll(context).map(|()| None),
+            None => Poll::Pending,
+        }
+    })
+    .await
 }
 
 /// Throws away the part of a body that is there already; true if that was all of it.

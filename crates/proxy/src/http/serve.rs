@@ -11,7 +11,9 @@ use lateen_runtime::stream::Stream;
 
 use super::exchange::{self, Entry, Heads, Next};
 use super::h1::connection::{Broken, Connection};
+use super::head::MethodKind;
 use super::session::Session;
+use crate::enter::explicit;
 use crate::fault::{Fault, Reason};
 use crate::worker::Worker;
 
@@ -23,8 +25,18 @@ const LINGER_BYTES: usize = 1024 * 1024;
 pub(crate) async fn h1(worker: Rc<Worker>, stream: Stream, read_before: BytesMut, entry: Entry) {
     let mut down = Session::H1(Box::new(Connection::new(stream, read_before)));
     let mut heads = Box::<Heads>::default();
+    // Listened to from the first wait to the last: listening anew for each request would cost each of them.
+    let drain = worker.shared.drain.clone();
+    let mut draining = pin!(drain.begun());
     loop {
-        let next = match next_request(&worker, &mut down, &mut heads).await {
+        let next = match next_request(&worker, &mut down, &mut heads, draining.as_mut()).await {
+            Ok(true) if entry.explicit => match Box::pin(explicit(&worker, &entry, down, &mut heads)).await {
+                Some((next, session)) => {
+                    down = session;
+                    next
+                }
+                None => return,
+            },
             Ok(true) => exchange::run(&worker, &entry, &mut down, &mut heads).await,
             Ok(false) => return,
             Err(refused) => {
@@ -43,6 +55,28 @@ pub(crate) async fn h1(worker: Rc<Worker>, stream: Stream, read_before: BytesMut
     }
 }
 
+/// A request to an explicit proxy. None: it was a CONNECT, and the connection has gone its way.
+async fn explicit(
+    worker: &Rc<Worker>,
+    entry: &Entry,
+    mut down: Session,
+    heads: &mut Heads,
+) -> Option<(Next, Session)> {
+    let Some(entry) = explicit::entry_of(entry, &heads.request) else {
+        let fault = Fault::downstream(Reason::Protocol, "the request names no destination");
+        exchange::refuse(worker, entry, &mut down, heads, 400, fault, "proxy.no_destination").await;
+        return Some((Next::Linger, down));
+    };
+    if heads.request.kind == MethodKind::Connect {
+        if let Session::H1(connection) = down {
+            explicit::connect(Rc::clone(worker), *connection, entry).await;
+        }
+        return None;
+    }
+    let next = exchange::run(worker, &entry, &mut down, heads).await;
+    Some((next, down))
+}
+
 /// Why there is no next request.
 enum Refused {
     Broken(Broken),
@@ -51,7 +85,12 @@ enum Refused {
 }
 
 /// Waits for a request. False: the connection is over, and nobody is owed an answer.
-async fn next_request(worker: &Worker, down: &mut Session, heads: &mut Heads) -> Result<bool, Refused> {
+async fn next_request(
+    worker: &Worker,
+    down: &mut Session,
+    heads: &mut Heads,
+    mut draining: Pin<&mut impl Future<Output = ()>>,
+) -> Result<bool, Refused> {
     let settings = worker.settings();
     let Session::H1(connection) = down else { return Ok(false) };
     let limits = settings.head;
@@ -63,7 +102,6 @@ async fn next_request(worker: &Worker, down: &mut Session, heads: &mut Heads) ->
     }
     let mut begun = connection.head_has_begun();
     let mut limit = worker.deadlines().after(if begun { settings.head_time } else { settings.idle });
-    let mut draining = pin!(worker.shared.drain.begun());
     poll_fn(|context| {
         if let Poll::Ready(outcome) = connection.poll_request(context, limits, &mut heads.request) {
             return Poll::Ready(outcome.map_err(Refused::Broken));

@@ -1,5 +1,6 @@
 //! A connection whose bytes are moved as they are: pick, connect, relay, record.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use crate::fault::{Fault, Reason};
 use crate::health::Active;
 use crate::http::exchange::Entry;
 use crate::observe::access::{Record, What};
+use crate::watch;
 use crate::worker::Worker;
 
 /// Endpoints that are tried for one connection.
@@ -147,15 +149,26 @@ pub(crate) async fn relay(
     with_record(&entry, &told, |record| worker.sink.opened(record));
     let mut down = Side { stream, read_before };
     let mut up = Side { stream: up, read_before: answered_before };
-    let (moved, end) = relay::relay(&mut down, &mut up, worker.settings().tcp_idle, worker.deadlines()).await;
+    let moved = Cell::new(Moved::default());
+    let longest = worker.settings().tcp_idle;
+    let relaying = relay::relay(&mut down, &mut up, longest, worker.deadlines(), &moved);
+    let (fault, denial) = tokio::select! {
+        biased;
+        end = relaying => (fault_of(end), None),
+        denial = watch::denied(&worker, &entry.facts) => (None, Some(denial)),
+    };
     drop((down, up, active));
-    let fault = match end {
+    let told = Told { moved: moved.get(), duration: began.elapsed(), ..told };
+    record(&worker, &entry, &Told { fault: fault.as_ref(), denial: denial.as_ref(), ..told });
+}
+
+fn fault_of(end: End) -> Option<Fault> {
+    match end {
         End::Closed => None,
         End::Downstream(error) => Some(Fault::downstream(Reason::Gone, error.to_string())),
         End::Upstream(error) => Some(Fault::upstream(Reason::Reset, error.to_string())),
         End::Idle => Some(Fault::proxy(Reason::IdleTimeout, "nothing moved for too long")),
-    };
-    record(&worker, &entry, &Told { moved, duration: began.elapsed(), fault: fault.as_ref(), ..told });
+    }
 }
 
 /// Records a connection that was refused.

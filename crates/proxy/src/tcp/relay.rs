@@ -1,7 +1,8 @@
 //! Copies both ways in one task: each direction ends by itself (half-close), both end when one breaks or when nothing
 //! moves for too long.
 
-use std::future::poll_fn;
+use std::cell::Cell;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -47,15 +48,22 @@ pub struct Side {
     pub read_before: BytesMut,
 }
 
-/// Relays until the end.
-pub async fn relay(down: &mut Side, up: &mut Side, idle: Duration, deadlines: &Deadlines) -> (Moved, End) {
+/// Relays until the end; counts in `moved` as it goes, for who ends it earlier.
+pub async fn relay(
+    down: &mut Side,
+    up: &mut Side,
+    idle: Duration,
+    deadlines: &Deadlines,
+    moved: &Cell<Moved>,
+) -> End {
     let mut request = Direction::new(std::mem::take(&mut down.read_before));
     let mut response = Direction::new(std::mem::take(&mut up.read_before));
     let mut limit = deadlines.after(idle);
-    let end = poll_fn(|context| {
+    poll_fn(|context| {
         let before = request.bytes + response.bytes;
         let to_up = request.poll(context, &mut down.stream, &mut up.stream);
         let to_down = response.poll(context, &mut up.stream, &mut down.stream);
+        moved.set(Moved { received: request.bytes, sent: response.bytes });
         match (to_up, to_down) {
             (Poll::Ready(Err(Broke::Read(error))), _) | (_, Poll::Ready(Err(Broke::Write(error)))) => {
                 return Poll::Ready(End::Downstream(error));
@@ -71,8 +79,7 @@ pub async fn relay(down: &mut Side, up: &mut Side, idle: Duration, deadlines: &D
         }
         Pin::new(&mut limit).poll(context).map(|()| End::Idle)
     })
-    .await;
-    (Moved { received: request.bytes, sent: response.bytes }, end)
+    .await
 }
 
 enum Broke {

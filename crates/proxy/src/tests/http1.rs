@@ -381,3 +381,17 @@ async fn a_request_holds_the_snapshot_it_began_with_and_the_next_one_takes_the_n
     proxy.publish("client", &resources(new));
     assert!(caller.ask(&get("/")).await.1.starts_with("new\n"));
 }
+
+#[tokio::test]
+async fn a_drain_without_patience_left_ends_what_is_under_way() {
+    let (mut app, at) = app().await;
+    let (mut proxy, front) = front(HTTP, &[at], |_| ()).await;
+    let mut busy = Wire::connect(front).await;
+    busy.send(get("/")).await;
+    let mut wire = app.recv().await.expect("a connection");
+    wire.head().await;
+    let drained = in_time(proxy.drain(Duration::from_millis(50))).await;
+    assert_eq!(drained, lateen_runtime::drain::Drained::Forced { holders: 1 });
+    assert_eq!(busy.rest().await, "");
+    assert_eq!(wire.rest().await, "");
+}

@@ -50,7 +50,11 @@ fn request(method: &str, path: &str) -> http::request::Builder {
 }
 
 fn grpc(path: &str) -> Request<()> {
-    request("POST", path).header("content-type", "application/grpc").header("te", "trailers").body(()).expect("a request")
+    request("POST", path)
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .expect("a request")
 }
 
 async fn body(stream: &mut RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
@@ -122,7 +126,10 @@ async fn a_caller_of_http_1_reaches_an_application_of_http_2() {
     let (parts, mut incoming) = incoming.into_parts();
     assert!(parts.headers.get("transfer-encoding").is_none() && parts.headers["x-upper"] == "Yes");
     let (sent, ended) = body(&mut incoming).await;
-    assert_eq!((sent.as_slice(), ended.expect("trailers")["x-end"].to_str().expect("text")), (b"body".as_slice(), "1"));
+    assert_eq!(
+        (sent.as_slice(), ended.expect("trailers")["x-end"].to_str().expect("text")),
+        (b"body".as_slice(), "1")
+    );
     let mut down = respond.send_response(Response::new(()), false).expect("sent");
     send(&mut down, "answer");
     down.send_trailers(trailers("0")).expect("sent");
@@ -136,7 +143,8 @@ async fn a_caller_of_http_2_reaches_an_application_of_http_1() {
     let at = echo("app").await;
     let (_proxy, front) = front(AppProtocol::Http1, &[at], |_| ()).await;
     let mut caller = caller2(front).await;
-    let head = request("POST", "/x?y").header("cookie", "a=1").header("cookie", "b=2").header("content-length", "4");
+    let head =
+        request("POST", "/x?y").header("cookie", "a=1").header("cookie", "b=2").header("content-length", "4");
     let (response, mut up) = caller.send_request(head.body(()).expect("a request"), false).expect("sent");
     up.send_data(Bytes::from_static(b"body"), true).expect("sent");
     let (head, mut answer) = in_time(response).await.expect("a response").into_parts();
@@ -185,7 +193,9 @@ async fn a_caller_cannot_send_more_than_the_application_takes() {
     loop {
         up.reserve_capacity(64 * 1024);
         let window = std::future::poll_fn(|context| up.poll_capacity(context));
-        let Ok(window) = tokio::time::timeout(std::time::Duration::from_millis(300), window).await else { break };
+        let Ok(window) = tokio::time::timeout(std::time::Duration::from_millis(300), window).await else {
+            break;
+        };
         let window = window.expect("open").expect("open");
         up.send_data(vec![0; window].into(), false).expect("sent");
         sent += window;
@@ -244,8 +254,11 @@ async fn large_bodies_cross_protocols_whole() {
 async fn a_denial_of_grpc_is_a_status_of_grpc() {
     let authority = Authority::new();
     let (_app, at) = app2().await;
-    let resources =
-        [service("app", AppProtocol::Grpc), instance("app", at, AppProtocol::Grpc, Tunnel::Hbone), deny("no", "client")];
+    let resources = [
+        service("app", AppProtocol::Grpc),
+        instance("app", at, AppProtocol::Grpc, Tunnel::Hbone),
+        deny("no", "client"),
+    ];
     let hbone = SocketAddr::new(at.ip(), 15008);
     let (_server, _) = Plan::sidecar("app", &resources)
         .certified(&authority)
@@ -267,7 +280,8 @@ async fn a_reset_travels_to_the_other_end() {
     let (proxy, front) = front(AppProtocol::Http2, &[at], |_| ()).await;
     let mut caller = caller2(front).await;
     // The caller gives up.
-    let (response, up) = caller.send_request(request("POST", "/up").body(()).expect("a request"), false).expect("sent");
+    let (response, up) =
+        caller.send_request(request("POST", "/up").body(()).expect("a request"), false).expect("sent");
     let (incoming, respond) = in_time(app.recv()).await.expect("a request");
     drop((response, up));
     let mut incoming = incoming.into_body();
@@ -275,7 +289,8 @@ async fn a_reset_travels_to_the_other_end() {
     drop(respond);
     // The application gives up in the middle of its answer.
     caller = caller.ready().await.expect("ready");
-    let (response, _up) = caller.send_request(request("GET", "/down").body(()).expect("a request"), true).expect("sent");
+    let (response, _up) =
+        caller.send_request(request("GET", "/down").body(()).expect("a request"), true).expect("sent");
     let (_incoming, mut respond) = in_time(app.recv()).await.expect("a request");
     let mut down = respond.send_response(Response::new(()), false).expect("sent");
     send(&mut down, "half");
@@ -284,5 +299,8 @@ async fn a_reset_travels_to_the_other_end() {
     down.send_reset(h2::Reason::INTERNAL_ERROR);
     assert!(in_time(answer.data()).await.expect("an end").is_err());
     let records = proxy.records.wait(2).await;
-    assert!(records[0].starts_with("POST /up 0 DC ") && records[1].starts_with("GET /down 200 UC "), "{records:?}");
+    assert!(
+        records[0].starts_with("POST /up 0 DC ") && records[1].starts_with("GET /down 200 UC "),
+        "{records:?}"
+    );
 }

@@ -304,3 +304,24 @@ async fn where_nobody_speaks_at_once_whoever_does_decides() {
         assert!(records[0].starts_with(expected), "{records:?}");
     }
 }
+
+#[tokio::test]
+async fn a_policy_that_comes_later_ends_what_it_denies() {
+    let (mut app, at) = app().await;
+    let (client, server, front) = pair(at, AppProtocol::Tcp).await;
+    let mut caller = Wire::connect(front).await;
+    caller.send("hello").await;
+    let mut wire = app.recv().await.expect("a connection");
+    assert_eq!(wire.exactly(5).await, b"hello");
+    let resources = [
+        service("app", AppProtocol::Tcp),
+        instance("app", at, AppProtocol::Tcp, Tunnel::Hbone),
+        deny("no-client", "client"),
+    ];
+    server.publish("app", &resources);
+    assert_eq!(wire.rest().await, "");
+    assert_eq!(caller.rest().await, "");
+    let records = server.records.wait(1).await;
+    assert!(records[0].contains("policy[no-client]") && records[0].starts_with("tcp 5/0 "), "{records:?}");
+    drop(client);
+}

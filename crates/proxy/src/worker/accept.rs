@@ -21,8 +21,7 @@ const REST: std::time::Duration = std::time::Duration::from_millis(50);
 /// When the event loop cannot watch the listener.
 pub async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener, door: Door) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    each(&worker, &listener, |tcp| take(&worker, tcp, door.clone())).await;
-    Ok(())
+    each(&worker, listener, |tcp| take(&worker, tcp, door.clone())).await
 }
 
 /// Serves one connection in a task of its own.
@@ -32,7 +31,7 @@ fn take(worker: &Rc<Worker>, tcp: TcpStream, door: Door) {
     }
 }
 
-async fn each(worker: &Worker, listener: &TcpListener, mut take: impl FnMut(TcpStream)) {
+async fn each(worker: &Worker, listener: TcpListener, mut take: impl FnMut(TcpStream)) -> io::Result<()> {
     let drain = &worker.shared.drain;
     loop {
         tokio::select! {
@@ -44,10 +43,13 @@ async fn each(worker: &Worker, listener: &TcpListener, mut take: impl FnMut(TcpS
             },
         }
     }
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    while let std::task::Poll::Ready(Ok((tcp, _))) = listener.poll_accept(&mut context) {
-        take(tcp);
+    // The kernel itself is asked, not what the event loop remembers of it.
+    let listener = listener.into_std()?;
+    while let Ok((tcp, _)) = listener.accept() {
+        tcp.set_nonblocking(true)?;
+        take(TcpStream::from_std(tcp)?);
     }
+    Ok(())
 }
 
 /// A connection that broke while it waited is nothing; a full table of descriptors needs a moment.
@@ -98,15 +100,14 @@ pub async fn accept_spread(
     spread: Spread,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    each(&worker, &listener, |tcp| {
+    each(&worker, listener, |tcp| {
         let lane = spread.0.iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed));
         let (Some(lane), Ok(tcp)) = (lane, tcp.into_std()) else { return };
         lane.open.fetch_add(1, Ordering::Relaxed);
         // The worker is gone only when the process ends.
         let _ = lane.sockets.send(tcp);
     })
-    .await;
-    Ok(())
+    .await
 }
 
 /// Serves what comes by `lane` until the acceptor has ended.
