@@ -19,6 +19,7 @@ use lateen_runtime::clock;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::{Code, Request, Response, Status};
 
@@ -160,6 +161,12 @@ pub trait Sign: Send + Sync + 'static {
     /// Answers a request. The chain begins with the new certificate (`lateen_pki::Issued::to_pem`), the roots are
     /// those of the bundle (`lateen_pki::TrustBundle::to_pem`).
     fn sign(&self, caller: Caller, asked: Asked) -> impl Future<Output = Result<Answer, SignError>> + Send;
+}
+
+impl<S: Sign> Sign for Arc<S> {
+    fn sign(&self, caller: Caller, asked: Asked) -> impl Future<Output = Result<Answer, SignError>> + Send {
+        S::sign(self, caller, asked)
+    }
 }
 
 /// The certificate service.

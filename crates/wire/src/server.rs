@@ -76,6 +76,12 @@ pub trait Admission: Send + Sync + 'static {
     fn admit(&self, caller: Caller, node: Node) -> impl Future<Output = Result<Admitted, Denied>> + Send;
 }
 
+impl<A: Admission> Admission for Arc<A> {
+    fn admit(&self, caller: Caller, node: Node) -> impl Future<Output = Result<Admitted, Denied>> + Send {
+        A::admit(self, caller, node)
+    }
+}
+
 /// A caller that may open a stream.
 pub struct Admitted {
     /// Who it is; a new value changes what it sees, and to drop the sender ends the stream.
