@@ -212,15 +212,13 @@ fn decode_policy(type_url: TypeUrl, sent: Sent<'_>, bytes: Bytes) -> Result<Entr
     let message = parse::<istio::security::Authorization>(bytes).map_err(garbled)?;
     let extension = authorization::find_extension(&message).map_err(garbled)?;
     let written = format!("{}/{}", message.namespace, message.name);
-    let (result, refuse): (_, Box<dyn Fn(&Invalid) -> Refused>) = match &extension {
-        Some(policy) => (
-            policy::from_pb(&Context::default(), policy),
-            Box::new(|why| refused::policy(type_url, name, why, policy)),
-        ),
-        None => (
-            authorization::from_pb(&message),
-            Box::new(|why| refused::authorization(type_url, name, why, &message)),
-        ),
+    let result = match &extension {
+        Some(policy) => policy::from_pb(&Context::default(), policy),
+        None => authorization::from_pb(&message),
+    };
+    let refuse = |why: &Invalid| match &extension {
+        Some(policy) => refused::policy(type_url, name, why, policy),
+        None => refused::authorization(type_url, name, why, &message),
     };
     match result.and_then(|found| sent.check(&written).map(|()| found)) {
         Ok((key, policy)) => Ok(entry(key, Resource::Policy(policy))),

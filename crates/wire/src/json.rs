@@ -246,7 +246,7 @@ fn scope_from_pb(scope: Option<pb::Scope>) -> Result<Scope, Invalid> {
                 text => Some(Namespace::parse(text)?),
             },
             selector: Selector::new(workloads.selector.into_iter().collect()),
-            role: workloads.role.and_then(|role| role_from_pb(role)),
+            role: workloads.role.map(role_from_pb).transpose()?,
         },
     })
 }
@@ -260,13 +260,13 @@ fn role_to_pb(role: ProxyRole) -> pb::workload_scope::Role {
     }
 }
 
-fn role_from_pb(role: i32) -> Option<ProxyRole> {
+fn role_from_pb(role: i32) -> Result<ProxyRole, Invalid> {
     match pb::workload_scope::Role::try_from(role) {
-        Ok(pb::workload_scope::Role::Node) => Some(ProxyRole::Node),
-        Ok(pb::workload_scope::Role::Sidecar) => Some(ProxyRole::Sidecar),
-        Ok(pb::workload_scope::Role::Waypoint) => Some(ProxyRole::Waypoint),
-        Ok(pb::workload_scope::Role::Gateway) => Some(ProxyRole::Gateway),
-        Ok(pb::workload_scope::Role::Unspecified) | Err(_) => None,
+        Ok(pb::workload_scope::Role::Node) => Ok(ProxyRole::Node),
+        Ok(pb::workload_scope::Role::Sidecar) => Ok(ProxyRole::Sidecar),
+        Ok(pb::workload_scope::Role::Waypoint) => Ok(ProxyRole::Waypoint),
+        Ok(pb::workload_scope::Role::Gateway) => Ok(ProxyRole::Gateway),
+        Ok(pb::workload_scope::Role::Unspecified) | Err(_) => Err(Invalid::new("role is not known")),
     }
 }
 

@@ -1,5 +1,7 @@
 //! A control plane and proxies in one process, over real sockets and TLS.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use lateen_model::{
     Catalog, Delta, Entry, Hostname, Identity, Key, Labels, Namespace, NetworkId, NodeName, Origin,
     ProxyRole, Resource, Revision, Secret, Service, ServiceAccount, TrustDomain, Viewer,
@@ -77,8 +79,10 @@ impl Sign for Signer {
 /// Lets in who has a certificate or the token, and remembers how far they are.
 #[derive(Default)]
 struct Fleet {
-    proxies: Mutex<Vec<(Caller, watch::Sender<Viewer>, watch::Receiver<Progress>)>>,
+    proxies: Mutex<Vec<Connected>>,
 }
+
+type Connected = (Caller, watch::Sender<Viewer>, watch::Receiver<Progress>);
 
 impl Admission for Fleet {
     async fn admit(&self, caller: Caller, node: Node) -> Result<Admitted, Denied> {

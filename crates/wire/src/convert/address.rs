@@ -259,7 +259,7 @@ pub(super) fn workload_to_pb(workload: &Workload) -> istio::Workload {
     }
 }
 
-fn standard_ports(ports: &Vec<WorkloadPort>) -> istio::PortList {
+fn standard_ports(ports: &[WorkloadPort]) -> istio::PortList {
     let standard = |port: &WorkloadPort| {
         Some(istio::Port {
             service_port: port.service_port.into(),

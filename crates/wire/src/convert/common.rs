@@ -16,7 +16,7 @@ use std::time::Duration;
 pub struct Invalid(String);
 
 impl Invalid {
-    pub(super) fn new(text: impl Into<String>) -> Self {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 

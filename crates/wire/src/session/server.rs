@@ -268,7 +268,7 @@ impl ServerSession {
             let (send, gone) = work.entry(type_url).or_default();
             match after.show(type_url, &name, &viewer) {
                 Some(now) if before.as_ref().is_none_or(|before| before.version != now.version) => {
-                    send.push(now)
+                    send.push(now);
                 }
                 None if before.is_some() => drop(gone.insert(name)),
                 Some(_) | None => {}

@@ -442,3 +442,33 @@ fn a_type_of_a_newer_release_is_passed_over() {
     assert_eq!(server.receive(request), Ok(()));
     assert!(server.poll().is_none());
 }
+
+/// Where the bytes of each service in a response lie.
+fn addresses(server: &mut ServerSession) -> BTreeMap<String, *const u8> {
+    let mut found = BTreeMap::new();
+    for request in ClientSession::new(ProxyRole::Sidecar).connect(Node::default()) {
+        server.receive(request).unwrap();
+    }
+    while let Some(response) = server.poll() {
+        if response.type_url == TypeUrl::Address.as_str() {
+            let resources = response.resources.into_iter();
+            found.extend(resources.map(|it| (it.name, it.resource.unwrap().value.as_ptr())));
+        }
+    }
+    found
+}
+
+#[test]
+fn a_resource_is_encoded_once_for_all_proxies_and_states() {
+    let mut catalog = Catalog::default();
+    catalog.apply(&Delta { set: services(5, 1).into_iter().map(Arc::new).collect(), removed: vec![] });
+    let mut view = NativeView::new(&catalog);
+    let first = addresses(&mut ServerSession::new(Arc::new(view.clone()), sidecar()));
+    let second = addresses(&mut ServerSession::new(Arc::new(view.clone()), sidecar()));
+    assert_eq!((first.len(), &first), (5, &second));
+    let change = services(5, 2).remove(3);
+    view.apply(&Delta { set: vec![Arc::new(change)], removed: vec![] }, Revision(2));
+    let mut third = addresses(&mut ServerSession::new(Arc::new(view), sidecar()));
+    assert_ne!(third.remove("default/s3.example.com"), first.get("default/s3.example.com").copied());
+    assert!(third.iter().all(|(name, bytes)| first[name] == *bytes));
+}
