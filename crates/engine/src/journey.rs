@@ -4,7 +4,9 @@ use crate::explain::{Explanation, Taken, explain};
 use crate::gateway::gateway_of;
 use crate::snapshot::Snapshot;
 use crate::{ConnectionFacts, Destination, Direction, Headers, Hop, RequestFacts};
-use lateen_model::{Catalog, Filter, HeaderEdit, Hostname, ProxyRole, Resource, Tunnel, Viewer, Workload};
+use lateen_model::{
+    Catalog, Entry, Filter, HeaderEdit, Hostname, ProxyRole, Resource, Tunnel, Viewer, Workload,
+};
 use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
@@ -168,18 +170,37 @@ fn find<'a>(catalog: &'a Catalog, name: &str) -> Result<&'a Workload, CannotAsk>
     here()
         .find(|workload| workload.name == short)
         .or_else(|| here().find(|workload| workload.workload_name == short))
+        .or_else(|| all.iter().find(|workload| plays_gateway(catalog, workload, namespace, short)))
         .copied()
         .ok_or_else(|| {
-            let known = all.iter().map(|workload| format!("{}/{}", workload.namespace, workload.name));
-            CannotAsk::NoWorkload { name: name.to_owned(), known: known.collect::<Vec<_>>().join(", ") }
+            let mut known: Vec<_> =
+                all.iter().map(|workload| format!("{}/{}", workload.namespace, workload.name)).collect();
+            if known.is_empty() {
+                known.push("none".to_owned());
+            }
+            CannotAsk::NoWorkload { name: name.to_owned(), known: known.join(", ") }
         })
+}
+
+/// Whether a workload plays the gateway of a name.
+fn plays_gateway(catalog: &Catalog, workload: &Workload, namespace: &str, name: &str) -> bool {
+    let viewer = viewer_of(workload, ProxyRole::Gateway);
+    let mut gateways = catalog.iter().filter(|entry| {
+        entry.key.namespace.as_str() == namespace && entry.key.name == name && gateway_of(entry).is_some()
+    });
+    gateways.any(|entry| asks_for(entry, &viewer))
+}
+
+/// Whether a gateway asks for the labels of this viewer.
+fn asks_for(entry: &Entry, viewer: &Viewer) -> bool {
+    gateway_of(entry)
+        .is_some_and(|gateway| !gateway.selector.is_empty() && crate::gateway::plays(viewer, gateway))
 }
 
 /// The viewer that the proxy of a workload is. It plays a gateway when one asks for its labels.
 fn viewer(catalog: &Catalog, workload: &Workload) -> Viewer {
     let gateway = viewer_of(workload, ProxyRole::Gateway);
-    let mut gateways = catalog.iter().filter_map(|entry| gateway_of(entry));
-    if gateways.any(|played| !played.selector.is_empty() && crate::gateway::plays(&gateway, played)) {
+    if catalog.iter().any(|entry| asks_for(entry, &gateway)) {
         gateway
     } else {
         Viewer { role: ProxyRole::Sidecar, ..gateway }

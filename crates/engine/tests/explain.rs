@@ -115,6 +115,8 @@ fn a_denial_names_the_policy() {
 fn a_gateway_is_entered_from_outside() {
     let journey = ask_about("default/edge", "http://shop.com/", &[]);
     assert_eq!(journey.legs[0].direction, "gateway");
+    let by_its_object = ask_about("default/gw", "http://shop.com/", &[]);
+    assert_eq!(by_its_object.legs[0].proxy, journey.legs[0].proxy);
     assert!(journey.legs[0].explanation.passes && journey.legs[1].proxy.starts_with("default/reviews-"));
 }
 
