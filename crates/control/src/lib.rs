@@ -2,7 +2,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod api;
 pub mod authority;
+pub mod fleet;
 pub mod hub;
 pub mod source;
 pub mod store;

@@ -1,3 +1,4 @@
 //! Where changes come from.
 
 pub mod files;
+pub mod registration;

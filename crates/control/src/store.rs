@@ -150,6 +150,46 @@ impl Store {
         file::replace(&path, &text, file::Sync::Kernel).map_err(Error::io("write", &path))
     }
 
+    /// The files of a directory within, by name; none when it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be listed.
+    pub fn list(&self, directory: &str) -> Result<Vec<String>, Error> {
+        let path = self.directory.join(directory);
+        let entries = match fs::read_dir(&path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Error::io("list", &path)(error)),
+        };
+        let mut names = Vec::new();
+        for entry in entries {
+            let name = entry.map_err(Error::io("list", &path))?.file_name();
+            // What a kill left beside is no file of ours.
+            if let Some(name) = name.to_str().filter(|name| name.ends_with(".json")) {
+                names.push(format!("{directory}/{name}"));
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes a file; one that is not there is no error.
+    ///
+    /// # Errors
+    /// When it stays.
+    pub fn remove(&self, name: &str) -> Result<(), Error> {
+        let path = self.directory.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &path)(error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// The error for a file whose values make no sense.
+    pub fn corrupted(&self, name: &str, reason: String, loss: &'static str) -> Error {
+        Error::Corrupted { path: self.directory.join(name), reason, loss }
+    }
+
     /// Whether only the owner may read a file.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
@@ -27,7 +27,15 @@ pub(super) fn replace(path: &Path, content: &[u8], sync: Sync) -> io::Result<()>
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut file = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
+    let create = || File::options().write(true).create_new(true).mode(0o600).open(&beside);
+    let mut file = match create() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            // A directory within the state, needed for the first time.
+            fs::DirBuilder::new().recursive(true).mode(0o700).create(beside.parent().unwrap_or(path))?;
+            create()?
+        }
+        other => other?,
+    };
     file.write_all(content)?;
     if sync == Sync::Disk {
         file.sync_all()?;

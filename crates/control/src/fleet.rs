@@ -1,0 +1,206 @@
+//! Connected proxies: who they are, what each has in force, what it refused.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lateen_model::{Identity, ProxyRole, Revision, Str};
+
+/// Refusals kept of one proxy, and the length of each, so that a hostile one costs little.
+const MOST_REFUSALS: usize = 64;
+const MOST_REASON: usize = 512;
+
+/// Everybody who is connected. Clones share it.
+#[derive(Clone, Default, Debug)]
+pub struct Fleet(Arc<Mutex<Members>>);
+
+#[derive(Default, Debug)]
+struct Members {
+    next: u64,
+    proxies: BTreeMap<u64, Proxy>,
+    /// The end of the last certificate that a peer got, by how we tell peers apart.
+    certificates: BTreeMap<(Peer, Identity), u64>,
+}
+
+/// How one process is told from another that has the same identity: by the kernel on a unix socket, by address on
+/// TCP.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Peer {
+    /// A process of this machine.
+    Process(i32),
+    /// An address.
+    Address(std::net::IpAddr),
+    /// We cannot tell.
+    Unknown,
+}
+
+/// One connected proxy.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    /// How it calls itself.
+    pub node: Str,
+    /// Who it is, as verified.
+    pub identity: Identity,
+    /// What it plays.
+    pub role: ProxyRole,
+    /// Where it calls from.
+    pub peer: Peer,
+    /// Since when, in seconds since 1970.
+    pub since: u64,
+    /// The newest revision that it has in force.
+    pub acknowledged: Option<Revision>,
+    /// What it refused, with why.
+    pub refused: BTreeMap<String, String>,
+    /// When its certificate ends, in seconds since 1970.
+    pub certificate_expires: Option<u64>,
+}
+
+/// A place in the fleet; dropping it leaves.
+#[derive(Debug)]
+pub struct Member {
+    fleet: Fleet,
+    id: u64,
+}
+
+impl Fleet {
+    /// A proxy begins to follow.
+    pub fn join(&self, mut proxy: Proxy) -> Member {
+        let mut members = self.lock();
+        let issued = members.certificates.get(&(proxy.peer.clone(), proxy.identity.clone())).copied();
+        proxy.certificate_expires = proxy.certificate_expires.max(issued);
+        members.next += 1;
+        let id = members.next;
+        members.proxies.insert(id, proxy);
+        Member { fleet: self.clone(), id }
+    }
+
+    /// A peer got a certificate that ends then (seconds since 1970).
+    pub fn certified(&self, peer: &Peer, identity: &Identity, expires: u64, now: u64) {
+        let mut members = self.lock();
+        members.certificates.retain(|_, expires| *expires > now);
+        if *peer == Peer::Unknown {
+            return;
+        }
+        members.certificates.insert((peer.clone(), identity.clone()), expires);
+        for proxy in members.proxies.values_mut() {
+            if proxy.peer == *peer && proxy.identity == *identity {
+                proxy.certificate_expires = Some(expires);
+            }
+        }
+    }
+
+    /// All that are connected, by node.
+    pub fn proxies(&self) -> Vec<Proxy> {
+        let mut proxies: Vec<_> = self.lock().proxies.values().cloned().collect();
+        proxies.sort_by(|a, b| (&a.node, a.since).cmp(&(&b.node, b.since)));
+        proxies
+    }
+
+    /// How many are connected.
+    pub fn len(&self) -> usize {
+        self.lock().proxies.len()
+    }
+
+    /// Whether nobody is connected.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The oldest revision that some connected proxy has in force; none while one has none, or nobody is connected.
+    pub fn slowest(&self) -> Option<Revision> {
+        self.lock().proxies.values().map(|proxy| proxy.acknowledged).min().flatten()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Members> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member {
+    /// It has this revision in force.
+    pub fn acknowledged(&self, revision: Revision) {
+        self.change(|proxy| proxy.acknowledged = proxy.acknowledged.max(Some(revision)));
+    }
+
+    /// It refused a resource; none of it is in force there, or the last good form is.
+    pub fn refused(&self, resource: &str, reason: &str) {
+        self.change(|proxy| {
+            if proxy.refused.len() < MOST_REFUSALS || proxy.refused.contains_key(resource) {
+                let short = |text: &str| text.chars().take(MOST_REASON).collect::<String>();
+                proxy.refused.insert(short(resource), short(reason));
+            }
+        });
+    }
+
+    /// It took a resource that it may have refused before.
+    pub fn took(&self, resource: &str) {
+        self.change(|proxy| drop(proxy.refused.remove(resource)));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Proxy)) {
+        self.fleet.lock().proxies.get_mut(&self.id).map(change);
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.fleet.lock().proxies.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy(node: &str, pid: i32) -> Proxy {
+        Proxy {
+            node: node.into(),
+            identity: Identity::parse("spiffe://cluster.local/ns/shop/sa/cart").expect("an identity"),
+            role: ProxyRole::Sidecar,
+            peer: Peer::Process(pid),
+            since: 1,
+            acknowledged: None,
+            refused: BTreeMap::new(),
+            certificate_expires: None,
+        }
+    }
+
+    #[test]
+    fn who_is_connected_and_what_it_has() {
+        let fleet = Fleet::default();
+        assert_eq!(fleet.slowest(), None);
+        let (first, second) = (fleet.join(proxy("a.shop", 1)), fleet.join(proxy("b.shop", 2)));
+        first.acknowledged(Revision(7));
+        assert_eq!((fleet.len(), fleet.slowest()), (2, None));
+        second.acknowledged(Revision(5));
+        first.acknowledged(Revision(6));
+        assert_eq!(fleet.slowest(), Some(Revision(5)));
+        drop(second);
+        assert_eq!((fleet.len(), fleet.slowest()), (1, Some(Revision(7))));
+    }
+
+    #[test]
+    fn certificates_are_told_apart_by_process() {
+        let fleet = Fleet::default();
+        let identity = proxy("", 1).identity;
+        let _first = fleet.join(proxy("a.shop", 1));
+        fleet.certified(&Peer::Process(1), &identity, 100, 10);
+        fleet.certified(&Peer::Process(2), &identity, 200, 10);
+        let _second = fleet.join(proxy("b.shop", 2));
+        let ends: Vec<_> = fleet.proxies().iter().map(|proxy| proxy.certificate_expires).collect();
+        assert_eq!(ends, [Some(100), Some(200)]);
+    }
+
+    #[test]
+    fn refusals_are_bounded() {
+        let fleet = Fleet::default();
+        let member = fleet.join(proxy("a.shop", 1));
+        for n in 0..1000 {
+            member.refused(&n.to_string(), &"x".repeat(10_000));
+        }
+        let refused = &fleet.proxies()[0].refused;
+        assert_eq!(refused.len(), MOST_REFUSALS);
+        assert!(refused.values().all(|reason| reason.len() == MOST_REASON));
+        member.took("0");
+        assert_eq!(fleet.proxies()[0].refused.len(), MOST_REFUSALS - 1);
+    }
+}
