@@ -139,6 +139,11 @@ impl Facts {
     }
 }
 
+/// When a certificate ends; `None` for what is none.
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<SystemTime> {
+    Some(Facts::read(certificate)?.not_after)
+}
+
 fn system_time(timestamp: i64) -> SystemTime {
     let seconds = Duration::from_secs(timestamp.unsigned_abs());
     let time = if timestamp < 0 {
@@ -169,6 +174,7 @@ mod tests {
         let ours = CertifiedIdentity::from_pem(&issued.to_pem(), key).expect("belongs together");
         assert_eq!(ours.identity(), &identity);
         assert_eq!((ours.not_before(), ours.not_after()), (now - Duration::from_secs(60), now + day));
+        assert_eq!(not_after(&ours.chain()[0]), Some(now + day));
         assert!(ours.is_valid_at(now) && !ours.is_valid_at(now + day + Duration::from_secs(1)));
         let none = CertifiedIdentity::from_pem("", PrivateKey::generate());
         assert_eq!(none.err(), Some(InvalidChain::Empty));

@@ -54,6 +54,11 @@ pub enum InvalidRequest {
 }
 
 impl Request {
+    /// The key that is to be certified, as its point on the curve.
+    pub fn public_key(&self) -> &[u8] {
+        self.public_key.der_bytes()
+    }
+
     /// Reads a request and checks that it was signed with the key it carries.
     ///
     /// # Errors

@@ -22,7 +22,7 @@ pub mod tls;
 pub mod verify;
 
 pub use bundle::{InvalidBundle, TrustBundle};
-pub use chain::{CertifiedIdentity, InvalidChain};
+pub use chain::{CertifiedIdentity, InvalidChain, not_after};
 pub use current::Current;
 pub use issuer::{IssueError, Issued, Issuer};
 pub use key::{InvalidKey, PrivateKey};
