@@ -73,6 +73,7 @@ pub enum Color {
 pub enum Command {
     Echo(EchoArgs),
     Load(LoadArgs),
+    Control(ControlArgs),
     Completions(CompletionsArgs),
 }
 
@@ -108,7 +109,6 @@ mod tests {
             ExplainArgs::augment_args(clap::Command::new("explain")),
             StatusArgs::augment_args(clap::Command::new("status")),
             DumpArgs::augment_args(clap::Command::new("dump")),
-            ControlArgs::augment_args(clap::Command::new("control")),
             ProxyArgs::augment_args(clap::Command::new("proxy")),
         ];
         listed.into_iter().chain(settled).collect()

@@ -1,6 +1,7 @@
 //! One file for each command.
 
 mod completions;
+mod control;
 mod echo;
 mod load;
 
@@ -14,6 +15,7 @@ pub fn run(command: Command, output: &mut Output) -> anyhow::Result<ExitCode> {
     match command {
         Command::Echo(args) => echo::run(args, output),
         Command::Load(args) => load::run(args, output),
+        Command::Control(args) => control::run(args),
         Command::Completions(args) => completions::run(&args, output),
     }
 }

@@ -17,7 +17,7 @@ use lateen_runtime::random;
 
 use crate::store::{self, Store};
 
-pub use root::load_or_make as load_root;
+pub use root::{check as check_root, load_or_make as load_root};
 
 /// The longest validity of a certificate, and that of one who does not say.
 pub const VALIDITY: Duration = Duration::from_secs(24 * 3600);

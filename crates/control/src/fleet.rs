@@ -5,10 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lateen_model::{Identity, ProxyRole, Revision, Str};
 
-/// Refusals kept of one proxy, and the length of each, so that a hostile one costs little.
-const MOST_REFUSALS: usize = 64;
-const MOST_REASON: usize = 512;
-
 /// Everybody who is connected. Clones share it.
 #[derive(Clone, Default, Debug)]
 pub struct Fleet(Arc<Mutex<Members>>);
@@ -116,24 +112,12 @@ impl Fleet {
 }
 
 impl Member {
-    /// It has this revision in force.
-    pub fn acknowledged(&self, revision: Revision) {
-        self.change(|proxy| proxy.acknowledged = proxy.acknowledged.max(Some(revision)));
-    }
-
-    /// It refused a resource; none of it is in force there, or the last good form is.
-    pub fn refused(&self, resource: &str, reason: &str) {
+    /// How far it is: the newest revision it has in force, and all that it refuses now.
+    pub fn reached(&self, acknowledged: Option<Revision>, refused: BTreeMap<String, String>) {
         self.change(|proxy| {
-            if proxy.refused.len() < MOST_REFUSALS || proxy.refused.contains_key(resource) {
-                let short = |text: &str| text.chars().take(MOST_REASON).collect::<String>();
-                proxy.refused.insert(short(resource), short(reason));
-            }
+            proxy.acknowledged = proxy.acknowledged.max(acknowledged);
+            proxy.refused = refused;
         });
-    }
-
-    /// It took a resource that it may have refused before.
-    pub fn took(&self, resource: &str) {
-        self.change(|proxy| drop(proxy.refused.remove(resource)));
     }
 
     fn change(&self, change: impl FnOnce(&mut Proxy)) {
@@ -169,10 +153,11 @@ mod tests {
         let fleet = Fleet::default();
         assert_eq!(fleet.slowest(), None);
         let (first, second) = (fleet.join(proxy("a.shop", 1)), fleet.join(proxy("b.shop", 2)));
-        first.acknowledged(Revision(7));
+        first.reached(Some(Revision(7)), BTreeMap::from([("route".into(), "why".into())]));
         assert_eq!((fleet.len(), fleet.slowest()), (2, None));
-        second.acknowledged(Revision(5));
-        first.acknowledged(Revision(6));
+        second.reached(Some(Revision(5)), BTreeMap::new());
+        assert_eq!(fleet.proxies()[0].refused.len(), 1);
+        first.reached(Some(Revision(6)), BTreeMap::new());
         assert_eq!(fleet.slowest(), Some(Revision(5)));
         drop(second);
         assert_eq!((fleet.len(), fleet.slowest()), (1, Some(Revision(7))));
@@ -188,19 +173,5 @@ mod tests {
         let _second = fleet.join(proxy("b.shop", 2));
         let ends: Vec<_> = fleet.proxies().iter().map(|proxy| proxy.certificate_expires).collect();
         assert_eq!(ends, [Some(100), Some(200)]);
-    }
-
-    #[test]
-    fn refusals_are_bounded() {
-        let fleet = Fleet::default();
-        let member = fleet.join(proxy("a.shop", 1));
-        for n in 0..1000 {
-            member.refused(&n.to_string(), &"x".repeat(10_000));
-        }
-        let refused = &fleet.proxies()[0].refused;
-        assert_eq!(refused.len(), MOST_REFUSALS);
-        assert!(refused.values().all(|reason| reason.len() == MOST_REASON));
-        member.took("0");
-        assert_eq!(fleet.proxies()[0].refused.len(), MOST_REFUSALS - 1);
     }
 }

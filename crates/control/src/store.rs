@@ -3,8 +3,10 @@
 //! One control plane holds it at a time. Every file carries the version of its form. A file that cannot be read is
 //! an error that names the cure; nothing is started anew over it.
 
+pub mod allocations;
 mod file;
 mod home;
+mod objects;
 mod revisions;
 
 use std::fs::{self, File};
@@ -17,6 +19,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use home::default_directory;
+pub use objects::Objects;
 pub use revisions::Revisions;
 
 /// Why the state cannot be used.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::types::{ApiError, Instance, Objects, Processes, Status, TokenAnswer, TokenRequest};
+use super::types::{ApiError, Instance, NamedInstance, Objects, Processes, Status, TokenAnswer, TokenRequest};
 
 /// No answer is longer, in bytes.
 const MOST_ANSWER: usize = 1 << 30;
@@ -105,6 +105,14 @@ impl ApiClient {
     pub async fn watch_processes(&self) -> Result<ProcessWatch, ClientError> {
         let answer = self.call(Method::GET, "/v1/processes?watch=1", Bytes::new()).await?;
         Ok(ProcessWatch { body: answer.into_body(), line: BytesMut::new() })
+    }
+
+    /// What is registered.
+    ///
+    /// # Errors
+    /// As [`ApiClient::status`].
+    pub async fn instances(&self) -> Result<Vec<NamedInstance>, ClientError> {
+        self.get("/v1/instances").await
     }
 
     /// Says that something runs, or runs differently.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lateen_model as model;
 use lateen_model::{InvalidName, Namespace, NodeName, ObjectName, ServiceAccount, Str};
 
-use super::types::{Command, Instance, Port, Probe, ProbeCheck, Process, Restart, Run, Tunnel};
+use super::types::{Command, Instance, NamedInstance, Port, Probe, ProbeCheck, Process, Restart, Run, Tunnel};
 
 /// A value of the API that is not one of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,6 +81,16 @@ impl From<&model::Instance> for Instance {
             },
             ready: instance.ready,
             node: instance.node.to_string(),
+        }
+    }
+}
+
+impl From<&model::Instance> for NamedInstance {
+    fn from(instance: &model::Instance) -> Self {
+        Self {
+            namespace: instance.namespace.to_string(),
+            name: instance.name.to_string(),
+            instance: instance.into(),
         }
     }
 }

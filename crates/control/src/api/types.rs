@@ -36,6 +36,9 @@ pub struct Status {
     pub authority: Option<Authority>,
     /// Objects that are broken, stale, or not wholly enforced.
     pub objects: Vec<Object>,
+    /// Problems that belong to no object.
+    #[serde(default)]
+    pub problems: Vec<Problem>,
 }
 
 /// One source of changes.
@@ -102,11 +105,57 @@ pub struct Object {
     pub file: String,
     /// The line it begins at.
     pub line: u32,
-    /// `accepted`, `stale`, `rejected`, …
-    pub state: String,
+    /// What is to be said of it in one word.
+    pub state: ObjectState,
+    /// What holds of it.
+    #[serde(default)]
+    pub conditions: Vec<Condition>,
     /// What is wrong in it.
     #[serde(default)]
     pub problems: Vec<Problem>,
+}
+
+/// What is to be said of an object in one word: the worst that holds.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ObjectState {
+    /// It is in force as it is written.
+    Accepted,
+    /// It is in force, but refers to something that is not there or not allowed.
+    Unresolved,
+    /// Some of its fields are not enforced yet.
+    Unsupported,
+    /// Nothing of it is enforced yet.
+    NotEnforced,
+    /// Another object that came first wants the same.
+    Conflicted,
+    /// An older version is in force, since the text is broken.
+    Stale,
+    /// It is not in force.
+    Rejected,
+}
+
+/// One statement about an object, as Kubernetes has them.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Condition {
+    /// `Accepted`, `ResolvedRefs`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// Whether it holds.
+    pub status: bool,
+    /// One word.
+    pub reason: String,
+    /// A sentence; may be empty.
+    #[serde(default)]
+    pub message: String,
+}
+
+impl Object {
+    /// Whether there is nothing to say about it.
+    pub fn is_well(&self) -> bool {
+        self.state == ObjectState::Accepted && self.problems.is_empty()
+    }
 }
 
 /// One problem of an object or a file.
@@ -323,6 +372,18 @@ pub struct Instance {
     /// Where it runs.
     #[serde(default)]
     pub node: String,
+}
+
+/// One element of `GET /v1/instances`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct NamedInstance {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub instance: Instance,
 }
 
 fn default_account() -> String {

@@ -12,6 +12,16 @@ const NAME: &str = "root.pem";
 const LOSS: &str = "a new root is made, and everything that runs must start again to trust it";
 const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
 
+/// Whether the root of earlier runs, if there is one, can be used.
+///
+/// # Errors
+/// When the file is there and is not a root, or others may read it.
+pub fn check(store: &Store) -> Result<(), Error> {
+    let Some(text) = store.read_text(NAME, LOSS)? else { return Ok(()) };
+    store.check_private(NAME)?;
+    read(store, &SecretPem::new(text)).map(drop)
+}
+
 /// The root of earlier runs; a new one only where there never was any.
 ///
 /// # Errors

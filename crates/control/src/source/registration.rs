@@ -79,6 +79,11 @@ impl Registrations {
         self.lock().values().cloned().collect()
     }
 
+    /// One of them.
+    pub fn get(&self, name: &InstanceName) -> Option<Instance> {
+        self.lock().get(name).cloned()
+    }
+
     /// Writes it down, then tells it; the same again changes nothing.
     ///
     /// # Errors

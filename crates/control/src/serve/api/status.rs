@@ -8,7 +8,7 @@ use axum::extract::State;
 use lateen_model::{Kind, Revision};
 
 use super::Shared;
-use super::objects::object;
+use super::objects::{homeless, object};
 use crate::api::types::{Authority, Proxy, Source, Status};
 use crate::control::Control;
 use crate::fleet;
@@ -18,7 +18,8 @@ pub(crate) async fn status(State(control): Shared) -> Json<Status> {
     let published = control.published();
     let mesh = published.as_ref().map(|published| published.mesh.clone()).unwrap_or_default();
     let revision = published.as_ref().map_or(Revision::default(), |published| published.catalog.revision());
-    let objects = published.iter().flat_map(|published| published.statuses.values().map(object));
+    let statuses = published.iter().flat_map(|published| published.statuses.values());
+    let objects = statuses.map(|status| object(status));
     Json(Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         ready: control.ready.is_ready(),
@@ -33,7 +34,7 @@ pub(crate) async fn status(State(control): Shared) -> Json<Status> {
         proxies: control.fleet.proxies().iter().map(|each| proxy(each, revision)).collect(),
         authority: authority(&control),
         objects: objects.filter(|object| !object.is_well()).collect(),
-        problems: published.iter().flat_map(|published| super::objects::homeless(published)).collect(),
+        problems: published.iter().flat_map(|published| homeless(published)).collect(),
     })
 }
 
