@@ -13,6 +13,7 @@ use lateen_runtime::log::LogFilter;
 use lateen_runtime::metrics::{Labels, Registry};
 use lateen_runtime::ready::Ready;
 use lateen_runtime::sock::{self, ListenOptions};
+use lateen_wire::server::Listener;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::authority::tokens::Tokens;
@@ -21,7 +22,6 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::fleet::Fleet;
 use crate::hub::{Hub, Teller};
-use crate::serve::listen::Listener;
 use crate::serve::owners::{self, SocketFile};
 use crate::serve;
 use crate::source::files::Files;

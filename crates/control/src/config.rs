@@ -25,7 +25,7 @@ pub struct Config {
     /// How files are read.
     pub files: Limits,
     /// Most connections of proxies at a time.
-    pub connections: usize,
+    pub connections: lateen_wire::server::Limits,
 }
 
 impl Config {
@@ -39,7 +39,7 @@ impl Config {
             world: lateen_world::Settings::default(),
             pace: Pace::default(),
             files: Limits { file_size: lateen_world::MAX_FILE as u64, ..Limits::default() },
-            connections: 4096,
+            connections: lateen_wire::server::Limits::default(),
         }
     }
 

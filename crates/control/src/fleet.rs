@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lateen_model::{Identity, ProxyRole, Revision, Str};
+use lateen_wire::server::Origin;
 
 /// Everybody who is connected. Clones share it.
 #[derive(Clone, Default, Debug)]
@@ -13,20 +14,8 @@ pub struct Fleet(Arc<Mutex<Members>>);
 struct Members {
     next: u64,
     proxies: BTreeMap<u64, Proxy>,
-    /// The end of the last certificate that a peer got, by how we tell peers apart.
-    certificates: BTreeMap<(Peer, Identity), u64>,
-}
-
-/// How one process is told from another that has the same identity: by the kernel on a unix socket, by address on
-/// TCP.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Peer {
-    /// A process of this machine.
-    Process(i32),
-    /// An address.
-    Address(std::net::IpAddr),
-    /// We cannot tell.
-    Unknown,
+    /// The end of the last certificate that a proxy got. Replicas share an identity, so its origin tells more.
+    certificates: BTreeMap<(Origin, Identity), u64>,
 }
 
 /// One connected proxy.
@@ -39,7 +28,7 @@ pub struct Proxy {
     /// What it plays.
     pub role: ProxyRole,
     /// Where it calls from.
-    pub peer: Peer,
+    pub origin: Origin,
     /// Since when, in seconds since 1970.
     pub since: u64,
     /// The newest revision that it has in force.
@@ -61,7 +50,7 @@ impl Fleet {
     /// A proxy begins to follow.
     pub fn join(&self, mut proxy: Proxy) -> Member {
         let mut members = self.lock();
-        let issued = members.certificates.get(&(proxy.peer.clone(), proxy.identity.clone())).copied();
+        let issued = members.certificates.get(&(proxy.origin, proxy.identity.clone())).copied();
         proxy.certificate_expires = proxy.certificate_expires.max(issued);
         members.next += 1;
         let id = members.next;
@@ -69,16 +58,16 @@ impl Fleet {
         Member { fleet: self.clone(), id }
     }
 
-    /// A peer got a certificate that ends then (seconds since 1970).
-    pub fn certified(&self, peer: &Peer, identity: &Identity, expires: u64, now: u64) {
+    /// A proxy got a certificate that ends then (seconds since 1970).
+    pub fn certified(&self, origin: Origin, identity: &Identity, expires: u64, now: u64) {
         let mut members = self.lock();
         members.certificates.retain(|_, expires| *expires > now);
-        if *peer == Peer::Unknown {
+        if origin == Origin::Unknown {
             return;
         }
-        members.certificates.insert((peer.clone(), identity.clone()), expires);
+        members.certificates.insert((origin, identity.clone()), expires);
         for proxy in members.proxies.values_mut() {
-            if proxy.peer == *peer && proxy.identity == *identity {
+            if proxy.origin == origin && proxy.identity == *identity {
                 proxy.certificate_expires = Some(expires);
             }
         }
@@ -140,7 +129,7 @@ mod tests {
             node: node.into(),
             identity: Identity::parse("spiffe://cluster.local/ns/shop/sa/cart").expect("an identity"),
             role: ProxyRole::Sidecar,
-            peer: Peer::Process(pid),
+            origin: Origin::Process(pid),
             since: 1,
             acknowledged: None,
             refused: BTreeMap::new(),
@@ -168,8 +157,8 @@ mod tests {
         let fleet = Fleet::default();
         let identity = proxy("", 1).identity;
         let _first = fleet.join(proxy("a.shop", 1));
-        fleet.certified(&Peer::Process(1), &identity, 100, 10);
-        fleet.certified(&Peer::Process(2), &identity, 200, 10);
+        fleet.certified(Origin::Process(1), &identity, 100, 10);
+        fleet.certified(Origin::Process(2), &identity, 200, 10);
         let _second = fleet.join(proxy("b.shop", 2));
         let ends: Vec<_> = fleet.proxies().iter().map(|proxy| proxy.certificate_expires).collect();
         assert_eq!(ends, [Some(100), Some(200)]);

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use lateen_model::{Catalog, Delta, Instance, Kind, MeshSettings, Process, Resource, Str};
 use lateen_runtime::metrics::{Labels, Registry, SharedCounter, SharedGauge, SharedHistogram};
-use lateen_wire::NativeView;
+use lateen_wire::server::{Publisher, Views};
 use lateen_world::{Change, ObjectKey, Outcome, Problem, Settings, Status, World};
 use tokio::sync::{oneshot, watch};
 
@@ -36,8 +36,6 @@ pub struct Published {
     pub catalog: Catalog,
     /// What changed since the state before.
     pub delta: Arc<Delta>,
-    /// What proxies see.
-    pub view: NativeView,
     /// The settings of the mesh.
     pub mesh: MeshSettings,
     /// What should run; the same pointer as long as nothing about it changed.
@@ -76,9 +74,15 @@ enum Arrival {
 pub struct HubHandle {
     published: watch::Receiver<Option<Arc<Published>>>,
     sources: Arc<Mutex<Vec<SourceState>>>,
+    views: Views,
 }
 
 impl HubHandle {
+    /// What proxies see; empty before every source has synced.
+    pub fn views(&self) -> Views {
+        self.views.clone()
+    }
+
     /// The newest state; none before every source has synced.
     pub fn published(&self) -> Option<Arc<Published>> {
         self.published.borrow().clone()
@@ -130,6 +134,7 @@ pub struct Hub {
     batch: Batch,
     now: Published,
     published: watch::Sender<Option<Arc<Published>>>,
+    publisher: Publisher,
     sources: Arc<Mutex<Vec<SourceState>>>,
     metrics: Metrics,
 }
@@ -151,11 +156,12 @@ impl Hub {
         let (published, follower) = watch::channel(None);
         let state = |name, synced| SourceState { name, synced, problems: Vec::new() };
         let sources = Arc::new(Mutex::new(vec![state(FILES, false), state(REGISTRATION, true)]));
-        let handle = HubHandle { published: follower, sources: Arc::clone(&sources) };
+        let publisher = Publisher::new(&Catalog::after(remembered.revision));
+        let handle =
+            HubHandle { published: follower, sources: Arc::clone(&sources), views: publisher.views() };
         let now = Published {
             catalog: Catalog::after(remembered.revision),
             delta: Arc::default(),
-            view: NativeView::default(),
             mesh: MeshSettings::default(),
             processes: Arc::default(),
             statuses: Arc::default(),
@@ -164,7 +170,7 @@ impl Hub {
         let metrics = Metrics::new(registry);
         let batch = Batch::default();
         let hub =
-            Self { world, memory, pace, arrivals, changes: Vec::new(), batch, now, published, sources, metrics };
+            Self { world, memory, pace, arrivals, changes: Vec::new(), batch, now, published, publisher, sources, metrics };
         Ok((hub, Teller(teller), handle))
     }
 
@@ -263,6 +269,9 @@ impl Hub {
         self.metrics.resources.set(i64::try_from(self.now.catalog.len()).unwrap_or(i64::MAX));
         let (revision, took) = (self.now.catalog.revision(), begun.elapsed());
         tracing::debug!(%revision, changes = count, resources = self.now.delta.set.len(), ?took, "published");
+        if !self.now.delta.is_empty() || first {
+            self.publisher.publish(&self.now.catalog, &self.now.delta);
+        }
         self.published.send_replace(Some(Arc::new(self.now.clone())));
     }
 
@@ -288,10 +297,6 @@ impl Hub {
         let set = delta.set.iter().any(|entry| entry.resource.kind() == Kind::Process);
         let removed = delta.removed.iter().any(|key| self.is_process(key));
         self.now.catalog.apply(&delta);
-        match first {
-            true => self.now.view = NativeView::new(&self.now.catalog),
-            false => self.now.view.apply(&delta, self.now.catalog.revision()),
-        }
         self.now.delta = Arc::new(delta);
         self.now.mesh = self.world.mesh().clone();
         if set || removed {

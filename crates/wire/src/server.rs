@@ -4,15 +4,16 @@
 //! let mut publisher = Publisher::new(&catalog);
 //! let discovery = Discovery::new(publisher.views(), fleet /* impl Admission */, drain.clone());
 //! let service = server::planes(discovery, CertificateService::new(authority /* impl Sign */));
-//! runtime.spawn(server::serve(Listener::Unix(socket), tls, service, drain));
+//! runtime.spawn(server::serve(Listener::Unix(socket), tls, service, Limits::default(), drain));
 //! // at every outcome of the hub, after `catalog.apply(&delta)`:
 //! publisher.publish(&catalog, &delta);
 //! ```
 
 mod accept;
+mod guests;
 mod service;
 
-pub use accept::{Listener, serve};
+pub use accept::{Limits, Listener, Origin, serve};
 pub use service::{Caller, Planes, planes};
 
 use crate::pb::envoy::config::core::v3::Node;

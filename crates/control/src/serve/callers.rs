@@ -1,9 +1,13 @@
 //! Who calls, and what it may see: its certificate or a join token says who it is, its registration says what it
 //! is like. What it claims itself decides nothing but which of its own it means.
 
-use lateen_model::{Identity, Labels, NetworkId, NodeName, ProxyRole, Run, Str, Viewer};
+use std::time::SystemTime;
 
-use super::listen::Caller;
+use lateen_model::{Identity, Labels, NetworkId, NodeName, ProxyRole, Run, Str, Viewer};
+use lateen_wire::Claim;
+use lateen_wire::certificates::SignError;
+use lateen_wire::server::{Caller, Denied};
+
 use crate::authority::tokens::{self, Use};
 use crate::control::Control;
 
@@ -19,6 +23,9 @@ pub(crate) enum Refused {
     /// Its certificate ended while it was connected.
     #[error("the certificate of `{0}` has expired; connect again with a new one")]
     Expired(Identity),
+    /// It does not say who it is.
+    #[error("the node's id is not role~address~name.namespace~domain")]
+    NoClaim,
     /// It says that it is somebody else.
     #[error("the proxy calls itself {claimed}, and is `{identity}`")]
     OtherNamespace {
@@ -42,74 +49,46 @@ pub(crate) enum Refused {
     NoGateway(Str),
 }
 
-impl From<Refused> for tonic::Status {
+impl Refused {
+    fn is_about_identity(&self) -> bool {
+        matches!(self, Self::Nobody | Self::Token(_) | Self::Expired(_))
+    }
+}
+
+impl From<Refused> for Denied {
     fn from(refused: Refused) -> Self {
         let message = refused.to_string();
-        match refused {
-            Refused::Nobody | Refused::Token(_) | Refused::Expired(_) => Self::unauthenticated(message),
-            Refused::OtherNamespace { .. } | Refused::OtherAccount { .. } | Refused::NoGateway(_) => {
-                Self::permission_denied(message)
-            }
-        }
+        if refused.is_about_identity() { Self::Unauthenticated(message) } else { Self::NotAllowed(message) }
+    }
+}
+
+impl From<Refused> for SignError {
+    fn from(refused: Refused) -> Self {
+        Self::Unauthenticated(refused.to_string())
     }
 }
 
 /// Who calls: by certificate if it showed one, else by the token.
-pub(crate) fn identify(
-    control: &Control,
-    caller: &Caller,
-    token: Option<&str>,
-    wish: Use<'_>,
-) -> Result<Identity, Refused> {
-    match (&caller.certified, token) {
-        (Some((identity, until)), _) if *until > control.clock.unix_seconds() => Ok(identity.clone()),
-        (Some((identity, _)), _) => Err(Refused::Expired(identity.clone())),
-        (None, Some(token)) => Ok(control.tokens.redeem(token, wish)?),
+pub(crate) fn identify(control: &Control, caller: &Caller, wish: Use<'_>) -> Result<Identity, Refused> {
+    match (&caller.identity, &caller.token) {
+        // The handshake checked the time too; the connection may be older than that.
+        (Some(identity), _) if caller.until.is_none_or(|until| until <= control.clock.wall()) => {
+            Err(Refused::Expired(identity.clone()))
+        }
+        (Some(identity), _) => Ok(identity.clone()),
+        (None, Some(token)) => Ok(control.tokens.redeem(token.expose(), wish)?),
         (None, None) => Err(Refused::Nobody),
     }
 }
 
-/// The token of a call, if it brought one.
-pub(crate) fn bearer(metadata: &tonic::metadata::MetadataMap) -> Option<&str> {
-    metadata.get("authorization")?.to_str().ok()?.strip_prefix("Bearer ")
-}
-
-/// The name that a proxy gives itself.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Claimed {
-    pub(crate) role: ProxyRole,
-    pub(crate) name: Str,
-    pub(crate) namespace: Str,
-}
-
-impl Claimed {
-    /// Reads `role~ip~name.namespace~domain`, in which Istio calls a gateway `router` and a node proxy `ztunnel`.
-    pub(crate) fn parse(node_id: &str) -> Option<Self> {
-        let mut parts = node_id.split('~');
-        let role = match parts.next()? {
-            "sidecar" => ProxyRole::Sidecar,
-            "gateway" | "router" => ProxyRole::Gateway,
-            "waypoint" => ProxyRole::Waypoint,
-            "node" | "ztunnel" => ProxyRole::Node,
-            _ => return None,
-        };
-        let (name, namespace) = parts.nth(1)?.rsplit_once('.')?;
-        (!name.is_empty()).then(|| Self { role, name: name.into(), namespace: namespace.into() })
-    }
-
-    /// How it is called in lists.
-    pub(crate) fn node(&self) -> Str {
-        format!("{}.{}", self.name, self.namespace).into()
-    }
-}
-
 /// What this proxy sees. Asked again at each change of the mesh: its labels may have changed.
-pub(crate) fn viewer(control: &Control, identity: &Identity, claimed: &Claimed) -> Result<Viewer, Refused> {
-    let Claimed { role, name, namespace } = claimed;
-    if *namespace != *identity.namespace.as_shared() {
-        return Err(Refused::OtherNamespace { claimed: claimed.node().to_string(), identity: identity.clone() });
+pub(crate) fn viewer(control: &Control, identity: &Identity, claim: &Claim) -> Result<Viewer, Refused> {
+    let Claim { role, name, namespace, .. } = claim;
+    if *namespace != identity.namespace {
+        let claimed = format!("{name}.{namespace}");
+        return Err(Refused::OtherNamespace { claimed, identity: identity.clone() });
     }
-    let instance = control.registrations.get(&(identity.namespace.clone(), name.clone()));
+    let instance = control.registrations.get(&(namespace.clone(), name.clone()));
     if let Some(instance) = instance.as_ref().filter(|found| found.service_account != identity.service_account) {
         let account = instance.service_account.to_string();
         return Err(Refused::OtherAccount { name: name.clone(), account, identity: identity.clone() });
@@ -143,22 +122,7 @@ fn runs_gateway(control: &Control, identity: &Identity, name: &Str) -> bool {
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn node_names_of_ours_and_of_istio_are_read() {
-        let check = |id: &str, expected: Option<(ProxyRole, &str, &str)>| {
-            let read = Claimed::parse(id);
-            let read = read.as_ref().map(|claimed| (claimed.role, &*claimed.name, &*claimed.namespace));
-            assert_eq!(read, expected, "{id}");
-        };
-        check("sidecar~10.0.0.1~cart-0.shop~shop.svc.cluster.local", Some((ProxyRole::Sidecar, "cart-0", "shop")));
-        check("router~10.0.0.1~gate.v2-0.shop~x", Some((ProxyRole::Gateway, "gate.v2-0", "shop")));
-        check("ztunnel~10.0.0.1~z.istio-system", Some((ProxyRole::Node, "z", "istio-system")));
-        for wrong in ["", "sidecar", "sidecar~~", "sidecar~~.shop~", "envoy~1~a.b~c", "sidecar~a.b"] {
-            check(wrong, None);
-        }
-    }
+/// Seconds since 1970, as the API has them.
+pub(crate) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,14 +1,16 @@
 //! Accept connections: TLS beneath gRPC, and who is at the other end.
 
+use super::guests::{Guest, Guests};
 use lateen_model::Identity;
-use lateen_runtime::clock;
 use lateen_runtime::drain::Drain;
+use lateen_runtime::{clock, sock};
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
@@ -40,11 +42,42 @@ pub enum Listener {
     Unix(UnixListener),
 }
 
+/// Where a connection comes from: what tells one process from another that has the same identity.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub enum Origin {
+    /// A process of this machine, as the kernel says.
+    Process(i32),
+    /// An address.
+    Address(IpAddr),
+    /// It cannot be told.
+    #[default]
+    Unknown,
+}
+
+/// How many may come in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Connections at a time; further ones wait in the queue of the socket.
+    pub connections: usize,
+    /// Connections at a time of one origin; further ones are closed.
+    pub of_one: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { connections: 8192, of_one: 1024 }
+    }
+}
+
 /// What a connection tells of its other end; in the extensions of each request.
 #[derive(Clone, Debug)]
 pub(crate) struct Peer {
     /// Who its certificate says it is.
     pub(crate) identity: Option<Identity>,
+    /// When that certificate ends.
+    pub(crate) until: Option<SystemTime>,
+    /// Where it comes from.
+    pub(crate) origin: Origin,
 }
 
 /// Serves a service to all who come, until the drain begins; then waits until those who are in have left, or
@@ -58,6 +91,7 @@ pub async fn serve<S>(
     listener: Listener,
     tls: Arc<rustls::ServerConfig>,
     service: S,
+    limits: Limits,
     drain: Drain,
 ) -> io::Result<()>
 where
@@ -68,7 +102,9 @@ where
     S::Future: Send,
 {
     let (sender, connections) = mpsc::channel(1);
-    let accepting = accept(listener, TlsAcceptor::from(tls), sender, drain.clone());
+    let door =
+        Arc::new(Door { tls: TlsAcceptor::from(tls), connections: sender, guests: Guests::new(limits) });
+    let accepting = accept(listener, door, drain.clone());
     let begun = drain.clone();
     let serving = Server::builder()
         .max_concurrent_streams(STREAMS)
@@ -85,23 +121,33 @@ where
     }
 }
 
-async fn accept(
-    listener: Listener,
+/// What every handshake needs.
+struct Door {
     tls: TlsAcceptor,
     connections: mpsc::Sender<Result<Connection, Infallible>>,
-    drain: Drain,
-) {
+    guests: Guests,
+}
+
+async fn accept(listener: Listener, door: Arc<Door>, drain: Drain) {
     let mut handshakes = JoinSet::new();
     loop {
-        let accepted = tokio::select! {
+        // A place first: who finds none waits in the queue of the socket.
+        let place = tokio::select! {
             () = drain.begun() => return,
-            Some(_) = handshakes.join_next() => continue,
-            accepted = listener.accept(), if handshakes.len() < HANDSHAKES => accepted,
+            place = door.guests.place() => place,
+        };
+        let accepted = loop {
+            tokio::select! {
+                () = drain.begun() => return,
+                Some(_) = handshakes.join_next() => {}
+                accepted = listener.accept(), if handshakes.len() < HANDSHAKES => break accepted,
+            }
         };
         match accepted {
-            Ok(socket) => {
-                handshakes.spawn(handshake(socket, tls.clone(), connections.clone()));
-            }
+            Ok((socket, origin)) => match door.guests.admit(origin, place) {
+                Some(guest) => drop(handshakes.spawn(Arc::clone(&door).shake(socket, guest))),
+                None => tracing::warn!(?origin, "has too many connections, gets no more"),
+            },
             Err(error) => {
                 tracing::warn!(%error, "accept a connection");
                 clock::sleep(AFTER_ACCEPT_FAILED).await;
@@ -110,32 +156,40 @@ async fn accept(
     }
 }
 
-async fn handshake(
-    socket: Socket,
-    tls: TlsAcceptor,
-    connections: mpsc::Sender<Result<Connection, Infallible>>,
-) {
-    match clock::timeout(HANDSHAKE, tls.accept(socket)).await {
-        Ok(Ok(stream)) => {
-            let chain = stream.get_ref().1.peer_certificates();
-            let identity = chain.and_then(lateen_pki::peer_identity);
-            // Nobody takes it any more only when the server has ended.
-            let _ = connections.send(Ok(Connection { stream, peer: Peer { identity } })).await;
+impl Door {
+    async fn shake(self: Arc<Self>, socket: Socket, guest: Guest) {
+        match clock::timeout(HANDSHAKE, self.tls.accept(socket)).await {
+            Ok(Ok(stream)) => {
+                let chain = stream.get_ref().1.peer_certificates().unwrap_or_default();
+                let identity = lateen_pki::peer_identity(chain);
+                let until = chain.first().and_then(lateen_pki::not_after);
+                let peer = Peer { identity, until, origin: guest.origin };
+                // Nobody takes it any more only when the server has ended.
+                let _ = self.connections.send(Ok(Connection { stream, peer, _guest: guest })).await;
+            }
+            Ok(Err(error)) => {
+                let why = lateen_pki::Refusal::find(&error).map(|refusal| refusal.to_string());
+                let why = why.unwrap_or_else(|| error.to_string());
+                tracing::debug!(origin = ?guest.origin, why, "a handshake failed");
+            }
+            Err(_) => tracing::debug!(origin = ?guest.origin, "a handshake took too long"),
         }
-        Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
-        Err(_) => tracing::debug!("a handshake took too long"),
     }
 }
 
 impl Listener {
-    async fn accept(&self) -> io::Result<Socket> {
+    async fn accept(&self) -> io::Result<(Socket, Origin)> {
         match self {
             Self::Tcp(listener) => {
-                let (socket, _) = listener.accept().await?;
+                let (socket, address) = listener.accept().await?;
                 socket.set_nodelay(true)?;
-                Ok(Socket::Tcp(socket))
+                Ok((Socket::Tcp(socket), Origin::Address(address.ip())))
             }
-            Self::Unix(listener) => Ok(Socket::Unix(listener.accept().await?.0)),
+            Self::Unix(listener) => {
+                let (socket, _) = listener.accept().await?;
+                let process = sock::peer_credentials(&socket)?.pid;
+                Ok((Socket::Unix(socket), process.map_or(Origin::Unknown, Origin::Process)))
+            }
         }
     }
 }
@@ -148,6 +202,7 @@ enum Socket {
 struct Connection {
     stream: TlsStream<Socket>,
     peer: Peer,
+    _guest: Guest,
 }
 
 impl Connected for Connection {

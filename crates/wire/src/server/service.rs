@@ -1,6 +1,6 @@
 //! Both services on one port, and who calls them.
 
-use super::accept::Peer;
+use super::accept::{Origin, Peer};
 use super::{Admission, Discovery};
 use crate::certificates::{CertificateService, Sign};
 use crate::pb::envoy::service::discovery::v3::aggregated_discovery_service_server::{
@@ -14,6 +14,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::SystemTime;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
@@ -26,17 +27,26 @@ const MAX_TOKEN: usize = 8192;
 pub struct Caller {
     /// Who its certificate says it is; the handshake believed it.
     pub identity: Option<Identity>,
+    /// When that certificate ends; a stream may outlive it.
+    pub until: Option<SystemTime>,
+    /// Where it calls from.
+    pub origin: Origin,
     /// What it showed as `authorization: Bearer`; nobody has checked it.
     pub token: Option<Secret>,
 }
 
 impl Caller {
     pub(crate) fn of<T>(request: &tonic::Request<T>) -> Self {
-        let identity = request.extensions().get::<Peer>().and_then(|peer| peer.identity.clone());
+        let peer = request.extensions().get::<Peer>();
         let header = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
         let token =
             header.and_then(|text| text.strip_prefix("Bearer ")).filter(|text| text.len() <= MAX_TOKEN);
-        Self { identity, token: token.map(Secret::new) }
+        Self {
+            identity: peer.and_then(|peer| peer.identity.clone()),
+            until: peer.and_then(|peer| peer.until),
+            origin: peer.map(|peer| peer.origin).unwrap_or_default(),
+            token: token.map(Secret::new),
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! `/v1/status`: is the mesh well?
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use axum::Json;
 use axum::extract::State;
@@ -13,6 +12,7 @@ use crate::api::types::{Authority, Proxy, Source, Status};
 use crate::control::Control;
 use crate::fleet;
 use crate::hub::Published;
+use crate::serve::callers::seconds;
 
 pub(crate) async fn status(State(control): Shared) -> Json<Status> {
     let published = control.published();
@@ -63,10 +63,6 @@ fn authority(control: &Control) -> Option<Authority> {
         issued: authority.issued(),
         roots: authority.bundle().get().to_pem(),
     })
-}
-
-fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn count(published: &Published) -> BTreeMap<String, usize> {

@@ -11,15 +11,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// Generous: the machine may be busy.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Directories that outlive one control plane.
-pub struct Home {
+pub(crate) struct Home {
     directory: tempfile::TempDir,
 }
 
 impl Home {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         for name in ["mesh", "run"] {
             std::fs::create_dir(directory.path().join(name)).expect("make");
@@ -27,28 +27,28 @@ impl Home {
         Self { directory }
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path("mesh").join(name), text).expect("write");
     }
 
-    pub fn config(&self) -> Config {
+    pub(crate) fn config(&self) -> Config {
         Config::new(self.path("mesh"), self.path("state"), self.path("run"))
     }
 
-    pub fn api(&self) -> ApiClient {
+    pub(crate) fn api(&self) -> ApiClient {
         ApiClient::new(self.config().api_socket())
     }
 
     /// Starts a control plane; its sockets are there when this returns.
-    pub async fn start(&self) -> Plane {
+    pub(crate) async fn start(&self) -> Plane {
         self.start_with(self.config()).await
     }
 
-    pub async fn start_with(&self, config: Config) -> Plane {
+    pub(crate) async fn start_with(&self, config: Config) -> Plane {
         let socket = config.api_socket();
         let app = App::build(config, Clock::system(), Registry::new(), None).expect("build");
         let (stop, stopped) = oneshot::channel::<()>();
@@ -62,26 +62,30 @@ impl Home {
 }
 
 /// A running control plane.
-pub struct Plane {
+pub(crate) struct Plane {
     stop: Option<oneshot::Sender<()>>,
     running: JoinHandle<Result<(), lateen_control::Error>>,
 }
 
 impl Plane {
     /// Asks it to end, and waits.
-    pub async fn stop(mut self) {
+    pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
-        tokio::time::timeout(DEADLINE, self.running).await.expect("ends in time").expect("no panic").expect("ends well");
+        tokio::time::timeout(DEADLINE, self.running)
+            .await
+            .expect("ends in time")
+            .expect("no panic")
+            .expect("ends well");
     }
 }
 
 /// Waits until a socket answers.
-pub async fn wait_for(socket: &Path) {
+pub(crate) async fn wait_for(socket: &Path) {
     eventually("a socket", async || tokio::net::UnixStream::connect(socket).await.ok()).await;
 }
 
 /// Asks again until there is an answer.
-pub async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, ask: impl AsyncFn() -> Option<T>) -> T {
     let asking = async {
         loop {
             if let Some(answer) = ask().await {

@@ -1,8 +1,6 @@
 //! The control plane as the command line and the supervisor see it: files in, API out.
 
-mod common;
-
-use common::{Home, eventually};
+use crate::common::{Home, eventually};
 use lateen_control::api::types::{Instance, ObjectState, TokenRequest};
 
 const CART: &str = "
@@ -60,7 +58,10 @@ async fn a_broken_save_keeps_the_last_good_version_also_over_a_restart() {
     };
     let object = eventually("a stale object", stale).await;
     assert_eq!((&*object.file, object.line), ("cart.yaml", 7));
-    assert!(object.problems.iter().any(|problem| problem.severity == "error" && problem.line == 10), "{object:?}");
+    assert!(
+        object.problems.iter().any(|problem| problem.severity == "error" && problem.line == 10),
+        "{object:?}"
+    );
     assert_eq!(api.catalog().await.expect("catalog"), catalog);
     let status = api.status().await.expect("status");
     assert!(status.ready && status.objects.contains(&object), "{status:?}");
@@ -85,7 +86,8 @@ async fn registrations_become_workloads_and_survive_a_restart() {
     api.put_instance("shop", "cart-0", &instance()).await.expect("put");
     let workloads = async |count| {
         let status = api.status().await.ok()?;
-        (status.ready && status.resources.get("workloads").copied().unwrap_or_default() == count).then_some(())
+        (status.ready && status.resources.get("workloads").copied().unwrap_or_default() == count)
+            .then_some(())
     };
     eventually("a workload", async || workloads(1).await).await;
     plane.stop().await;
@@ -110,10 +112,12 @@ async fn tokens_are_for_identities_of_this_mesh() {
         let request = TokenRequest { identity: identity.to_owned(), uid: None };
         api.mint_token(&request).await
     };
-    let answer = eventually("a token", async || mint("spiffe://cluster.local/ns/shop/sa/cart").await.ok()).await;
+    let answer =
+        eventually("a token", async || mint("spiffe://cluster.local/ns/shop/sa/cart").await.ok()).await;
     assert!(answer.token.starts_with("ltn_") && answer.roots.contains("BEGIN CERTIFICATE"));
     assert_eq!(answer.control_identity, "spiffe://cluster.local/ns/istio-system/sa/lateen-control");
-    for (identity, part) in [("cart", "identity"), ("spiffe://other/ns/shop/sa/cart", "not the trust domain")] {
+    for (identity, part) in [("cart", "identity"), ("spiffe://other/ns/shop/sa/cart", "not the trust domain")]
+    {
         let error = mint(identity).await.expect_err(identity).to_string();
         assert!(error.contains("400") && error.contains(part), "{error}");
     }
