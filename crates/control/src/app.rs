@@ -22,8 +22,8 @@ use crate::config::Config;
 use crate::control::Control;
 use crate::fleet::Fleet;
 use crate::hub::{Hub, Teller};
-use crate::serve::owners::{self, SocketFile};
 use crate::serve;
+use crate::serve::owners::{self, SocketFile};
 use crate::source::files::Files;
 use crate::source::registration::Registrations;
 use crate::store::{self, Store};
@@ -78,7 +78,12 @@ impl App {
     ///
     /// # Errors
     /// When the state cannot be used, or another control plane uses it.
-    pub fn build(config: Config, clock: Clock, metrics: Registry, log: Option<LogFilter>) -> Result<Self, Error> {
+    pub fn build(
+        config: Config,
+        clock: Clock,
+        metrics: Registry,
+        log: Option<LogFilter>,
+    ) -> Result<Self, Error> {
         let store = Arc::new(Store::open(&config.state)?);
         // A root that cannot be used is told now, not after the first object is read.
         authority::check_root(&store)?;

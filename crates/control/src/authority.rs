@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use lateen_model::{Identity, MeshSettings, control_identity};
 use lateen_pki::csr::{InvalidRequest, Request};
 use lateen_pki::{
-    CertifiedIdentity, Current, InvalidChain, IssueError, Issued, Issuer, PrivateKey, TrustBundle, csr, rotation,
+    CertifiedIdentity, Current, InvalidChain, IssueError, Issued, Issuer, PrivateKey, TrustBundle, csr,
+    rotation,
 };
 use lateen_runtime::clock::Clock;
 use lateen_runtime::metrics::{Labels, Registry, SharedCounter};
@@ -175,7 +176,12 @@ fn certify(issuer: &Issuer, identity: &Identity, now: SystemTime) -> Result<Cert
 ///
 /// # Errors
 /// As [`load_root`] and [`Authority::new`].
-pub fn open(store: &Arc<Store>, mesh: &MeshSettings, clock: Clock, metrics: &Registry) -> Result<Authority, Error> {
+pub fn open(
+    store: &Arc<Store>,
+    mesh: &MeshSettings,
+    clock: Clock,
+    metrics: &Registry,
+) -> Result<Authority, Error> {
     let root = load_root(store, &mesh.trust_domain, clock.wall())?;
     Authority::new(root, mesh, clock, metrics)
 }
@@ -216,8 +222,10 @@ mod tests {
     async fn nobody_gets_the_name_of_another() {
         let directory = tempfile::tempdir().expect("a directory");
         let authority = authority(&directory, Clock::starting_at(SystemTime::now()));
-        let (cart, bank) =
-            (identity("spiffe://cluster.local/ns/shop/sa/cart"), identity("spiffe://cluster.local/ns/shop/sa/bank"));
+        let (cart, bank) = (
+            identity("spiffe://cluster.local/ns/shop/sa/cart"),
+            identity("spiffe://cluster.local/ns/shop/sa/bank"),
+        );
         let request = csr::make(&PrivateKey::generate(), &bank);
         let refused = authority.sign(&request, &cart, VALIDITY);
         assert!(matches!(refused, Err(SignError::Issue(IssueError::OtherIdentity { .. }))));
@@ -244,7 +252,10 @@ mod tests {
         mesh.trust_domain = TrustDomain::parse("shop.example").expect("a trust domain");
         authority.tend(&mesh).expect("renamed");
         let server = authority.server().get();
-        assert_eq!(server.identity().service_account, ServiceAccount::parse("lateen-control").expect("a name"));
+        assert_eq!(
+            server.identity().service_account,
+            ServiceAccount::parse("lateen-control").expect("a name")
+        );
         assert_eq!(server.identity().trust_domain, mesh.trust_domain);
         assert!(authority.bundle().get().is_own(&mesh.trust_domain));
     }

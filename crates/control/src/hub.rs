@@ -169,8 +169,19 @@ impl Hub {
         };
         let metrics = Metrics::new(registry);
         let batch = Batch::default();
-        let hub =
-            Self { world, memory, pace, arrivals, changes: Vec::new(), batch, now, published, publisher, sources, metrics };
+        let hub = Self {
+            world,
+            memory,
+            pace,
+            arrivals,
+            changes: Vec::new(),
+            batch,
+            now,
+            published,
+            publisher,
+            sources,
+            metrics,
+        };
         Ok((hub, Teller(teller), handle))
     }
 
@@ -197,9 +208,7 @@ impl Hub {
         loop {
             let arrival = match self.batch.closes(self.pace) {
                 None => self.arrivals.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(closes) => {
-                    self.arrivals.recv_timeout(closes.saturating_duration_since(Instant::now()))
-                }
+                Some(closes) => self.arrivals.recv_timeout(closes.saturating_duration_since(Instant::now())),
             };
             match arrival {
                 Ok(Arrival::Files(report)) => self.report(report),
@@ -286,7 +295,11 @@ impl Hub {
             known.extend(statuses.into_iter().map(|status| (status.object.clone(), Arc::new(status))));
             let problems = Arc::make_mut(&mut self.now.problems);
             for (file, found) in files {
-                if found.is_empty() { drop(problems.remove(&file)) } else { drop(problems.insert(file, found)) }
+                if found.is_empty() {
+                    drop(problems.remove(&file))
+                } else {
+                    drop(problems.insert(file, found))
+                }
             }
         }
         if delta.is_empty() && !first {
@@ -341,7 +354,8 @@ struct Metrics {
 
 impl Metrics {
     fn new(registry: &Registry) -> Self {
-        const BOUNDS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
+        const BOUNDS: &[f64] =
+            &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
         let none = Labels::none();
         let batches = registry.counter("lateen_control_batches_total", "Batches of changes applied.");
         let apply = registry.histogram(

@@ -23,7 +23,8 @@ pub(crate) fn proxies(control: &Arc<Control>, authority: &Arc<Authority>, listen
     let tls = Tls::new(authority.bundle().clone(), WallClock::new(move || clock.wall()));
     let tls = tls.server(authority.server(), Clients::Optional, &[b"h2"]);
     for listener in listeners {
-        let discovery = Discovery::new(control.hub.views(), Streams(Arc::clone(control)), control.drain.clone());
+        let discovery =
+            Discovery::new(control.hub.views(), Streams(Arc::clone(control)), control.drain.clone());
         let signing = Signing { control: Arc::clone(control), authority: Arc::clone(authority) };
         let service = planes(discovery, CertificateService::new(signing));
         let limits = control.config.connections;

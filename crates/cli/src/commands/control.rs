@@ -31,7 +31,7 @@ pub(super) fn run(args: ControlArgs) -> anyhow::Result<ExitCode> {
 
 async fn serve(app: App) -> anyhow::Result<ExitCode> {
     let (mut signals, _trigger) = Signals::listen().context("catch signals")?;
-    let (stop, stopped) = tokio::sync::oneshot::channel();
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = app.run(async {
         // Whoever drops the sender wants the end as well.
         let _ = stopped.await;

@@ -13,7 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
-use super::types::{ApiError, Instance, NamedInstance, Objects, Processes, Status, TokenAnswer, TokenRequest};
+use super::types::{
+    ApiError, Instance, NamedInstance, Objects, Processes, Status, TokenAnswer, TokenRequest,
+};
 
 /// No answer is longer, in bytes.
 const MOST_ANSWER: usize = 1 << 30;

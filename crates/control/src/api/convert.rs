@@ -6,7 +6,9 @@ use std::time::Duration;
 use lateen_model as model;
 use lateen_model::{InvalidName, Namespace, NodeName, ObjectName, ServiceAccount, Str};
 
-use super::types::{Command, Instance, NamedInstance, Port, Probe, ProbeCheck, Process, Restart, Run, Tunnel};
+use super::types::{
+    Command, Instance, NamedInstance, Port, Probe, ProbeCheck, Process, Restart, Run, Tunnel,
+};
 
 /// A value of the API that is not one of the mesh.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

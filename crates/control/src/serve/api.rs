@@ -32,12 +32,14 @@ pub(crate) type Shared = State<Arc<Control>>;
 ///
 /// # Errors
 /// When the listener fails for good.
-pub(crate) async fn serve(listener: UnixListener, control: Arc<Control>, drain: Drain) -> std::io::Result<()> {
+pub(crate) async fn serve(
+    listener: UnixListener,
+    control: Arc<Control>,
+    drain: Drain,
+) -> std::io::Result<()> {
     let listener = super::owners::Owners::new(listener, MOST_CONNECTIONS);
     let begun = drain.clone();
-    axum::serve(listener, routes(control))
-        .with_graceful_shutdown(async move { begun.begun().await })
-        .await
+    axum::serve(listener, routes(control)).with_graceful_shutdown(async move { begun.begun().await }).await
 }
 
 fn routes(control: Arc<Control>) -> Router {

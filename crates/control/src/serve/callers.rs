@@ -89,7 +89,9 @@ pub(crate) fn viewer(control: &Control, identity: &Identity, claim: &Claim) -> R
         return Err(Refused::OtherNamespace { claimed, identity: identity.clone() });
     }
     let instance = control.registrations.get(&(namespace.clone(), name.clone()));
-    if let Some(instance) = instance.as_ref().filter(|found| found.service_account != identity.service_account) {
+    if let Some(instance) =
+        instance.as_ref().filter(|found| found.service_account != identity.service_account)
+    {
         let account = instance.service_account.to_string();
         return Err(Refused::OtherAccount { name: name.clone(), account, identity: identity.clone() });
     }

@@ -20,7 +20,8 @@ pub(crate) struct Signing {
 impl Sign for Signing {
     async fn sign(&self, caller: Caller, asked: Asked) -> Result<Answer, SignError> {
         // Read before the token is spent: what is no request costs no token.
-        let request = csr::Request::parse(&asked.csr).map_err(|error| SignError::Invalid(error.to_string()))?;
+        let request =
+            csr::Request::parse(&asked.csr).map_err(|error| SignError::Invalid(error.to_string()))?;
         let identity = identify(&self.control, &caller, Use::Certificate(request.public_key()))?;
         if let Some(other) = asked.impersonated.filter(|asked| *asked != identity) {
             let message = format!("`{identity}` may not ask in the name of `{other}`");

@@ -14,7 +14,8 @@ async fn a_saved_file_reaches_a_proxy_soon() {
         home.write(&format!("s{n}.yaml"), &service(&format!("s{n}"), 80));
     }
     let plane = home.start().await;
-    let mut proxy = Bootstrap::fetch(&home, "spiffe://cluster.local/ns/shop/sa/cart").await.join("cart-0").await;
+    let mut proxy =
+        Bootstrap::fetch(&home, "spiffe://cluster.local/ns/shop/sa/cart").await.join("cart-0").await;
     proxy.next().await;
     let mut times = Vec::new();
     for n in 0..200u16 {

@@ -55,7 +55,8 @@ async fn a_proxy_joins_and_hears_of_changes() {
     assert_eq!((&*listed.node, &*listed.identity, &*listed.role), ("cart-0.shop", CART, "sidecar"));
     assert!(listed.certificate_expires.is_some() && listed.refused.is_empty());
     drop(proxy);
-    eventually("nobody", async || home.api().status().await.ok().filter(|status| status.proxies.is_empty())).await;
+    eventually("nobody", async || home.api().status().await.ok().filter(|status| status.proxies.is_empty()))
+        .await;
     plane.stop().await;
 }
 
@@ -108,7 +109,8 @@ async fn a_stream_shows_a_proxy_what_is_its_own() {
     let mut second = Proxy::follow(cart.plane_with(&cart.token), &cart.claim("cart-0"));
     let why = second.refusal().await;
     assert!(why.contains("has been used"), "{why}");
-    let own = Current::new(cart.obtain(&cart.plane_with(&cart.token)).await.expect("a certificate").certified);
+    let own =
+        Current::new(cart.obtain(&cart.plane_with(&cart.token)).await.expect("a certificate").certified);
     let refusal = async |claim| Proxy::follow(cart.plane(Some(&own)), &claim).refusal().await;
     let mut claim = cart.claim("cart-0");
     claim.namespace = Namespace::parse("bank").expect("a namespace");

@@ -18,11 +18,11 @@ use crate::common::{DEADLINE, Home, eventually};
 /// What a proxy is started with.
 #[derive(Clone)]
 pub(crate) struct Bootstrap {
-    endpoint: Endpoint,
+    pub(crate) endpoint: Endpoint,
     pub(crate) identity: Identity,
     pub(crate) token: Secret,
-    tls: Tls,
-    control: Identity,
+    pub(crate) tls: Tls,
+    pub(crate) control: Identity,
 }
 
 impl Bootstrap {
@@ -111,7 +111,7 @@ impl Drop for Proxy {
 /// The names of services in a batch.
 pub(crate) fn services(batch: &Batch) -> Vec<String> {
     let service = |resource: &Resource| match resource {
-        Resource::Service(service) => Some(service.id.hostname.to_string()),
+        Resource::Service(service) => Some(service.hostname.to_string()),
         _ => None,
     };
     let mut names: Vec<_> = batch.delta.set.iter().filter_map(|entry| service(&entry.resource)).collect();

@@ -5,8 +5,8 @@ use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use lateen_model::{Namespace, ObjectName};
 
-use super::answer::Failure;
 use super::Shared;
+use super::answer::Failure;
 use crate::api::types::{Instance, NamedInstance};
 use crate::source::registration::Error;
 

@@ -18,7 +18,9 @@ pub(crate) async fn mint(
     let bundle = authority.bundle().get();
     if !bundle.is_own(&identity.trust_domain) {
         let (theirs, own) = (&identity.trust_domain, bundle.own());
-        return Err(Failure::bad_request(&format!("{theirs} is not the trust domain of this mesh, which is {own}")));
+        return Err(Failure::bad_request(&format!(
+            "{theirs} is not the trust domain of this mesh, which is {own}"
+        )));
     }
     let minted = control.tokens.mint(&identity).map_err(|error| Failure::busy(&error))?;
     tracing::info!(%identity, uid = request.uid, "minted a join token");
