@@ -66,6 +66,13 @@ pub(crate) fn on_core(core: usize, program: impl Into<OsString>) -> anyhow::Resu
     Ok(command)
 }
 
+/// A command that runs this program on `core` as `lateen`.
+pub(crate) fn lateen(core: usize) -> anyhow::Result<Command> {
+    let mut command = on_core(core, std::env::current_exe()?)?;
+    command.arg(LATEEN);
+    Ok(command)
+}
+
 /// A command that runs this program on `core` as the floor.
 pub(crate) fn relay(core: usize) -> anyhow::Result<Command> {
     let mut command = on_core(core, std::env::current_exe()?)?;

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::child::{self, Measured};
 use crate::envoy;
+use crate::ours;
 
 /// The core of whatever is measured.
 pub(crate) const CORE: usize = 0;
@@ -22,6 +23,12 @@ const START: Duration = Duration::from_secs(20);
 pub(crate) enum Contender {
     /// A TCP relay on bare epoll.
     Floor,
+    /// Our sidecar on the way out: services, routes, retries.
+    SidecarOutbound,
+    /// Our sidecar on the way in: policies.
+    SidecarInbound,
+    /// Two sidecars of ours with mTLS between them.
+    Pair,
     /// Envoy with one route and nothing else.
     EnvoyPlain,
     /// Envoy with policies, retries and an access log.
@@ -43,12 +50,22 @@ pub(crate) struct Stage {
 }
 
 impl Contender {
-    pub(crate) const ALL: [Contender; 3] = [Contender::Floor, Contender::EnvoyPlain, Contender::EnvoyMesh];
+    pub(crate) const ALL: [Contender; 6] = [
+        Contender::Floor,
+        Contender::SidecarOutbound,
+        Contender::SidecarInbound,
+        Contender::Pair,
+        Contender::EnvoyPlain,
+        Contender::EnvoyMesh,
+    ];
 
     /// As it stands in the table.
     pub(crate) fn title(self) -> &'static str {
         match self {
             Contender::Floor => "raw TCP relay, bare epoll (the floor)",
+            Contender::SidecarOutbound => "Lateen 1 hop, out: 21 services + retries + access log",
+            Contender::SidecarInbound => "Lateen 1 hop, in: 2 policies + access log",
+            Contender::Pair => "Lateen pair, mTLS (sum of both)",
             Contender::EnvoyPlain => "Envoy 1 hop, plain route",
             Contender::EnvoyMesh => "Envoy 1 hop, RBAC + retries + access log",
         }
@@ -60,41 +77,51 @@ impl Contender {
             Contender::EnvoyPlain | Contender::EnvoyMesh if stage.envoy.is_none() => {
                 Some("Envoy is not there and could not be installed; name one with --envoy")
             }
+            Contender::SidecarOutbound | Contender::SidecarInbound | Contender::Pair if !ours::is_there() => {
+                Some("this build has no `lateen proxy`")
+            }
             _ => None,
         }
     }
 
-    /// A word of a request's head that only a proxy of this kind leaves at the backend.
-    pub(crate) fn trace(self) -> Option<&'static str> {
+    /// What the backend must have seen of a request that claims `x-forwarded-client-cert: forged`, and what
+    /// it must not have seen.
+    pub(crate) fn traces(self) -> (Option<&'static str>, Option<&'static str>) {
         match self {
-            Contender::Floor => None,
-            Contender::EnvoyPlain | Contender::EnvoyMesh => Some("x-envoy-expected-rq-timeout-ms"),
+            Contender::Floor => (Some("forged"), None),
+            Contender::SidecarOutbound | Contender::SidecarInbound => (None, Some("forged")),
+            Contender::Pair => (Some(ours::CALLER), Some("forged")),
+            Contender::EnvoyPlain | Contender::EnvoyMesh => (Some("x-envoy-expected-rq-timeout-ms"), None),
         }
     }
 
     /// A path that its policies deny.
     pub(crate) fn denied_path(self) -> Option<&'static str> {
         match self {
-            Contender::Floor | Contender::EnvoyPlain => None,
-            Contender::EnvoyMesh => Some("/admin"),
+            Contender::Floor | Contender::SidecarOutbound | Contender::EnvoyPlain => None,
+            Contender::SidecarInbound | Contender::Pair | Contender::EnvoyMesh => Some("/admin"),
         }
     }
 
     /// Starts it and waits until it takes connections.
     pub(crate) fn start(self, stage: &Stage) -> anyhow::Result<Running> {
-        let address = free_address()?;
-        let processes = match self {
+        let (address, processes) = match self {
             Contender::Floor => {
+                let address = free_address()?;
                 let mut command = child::relay(CORE)?;
                 command.arg(address.to_string()).arg(stage.backend.to_string());
-                vec![Measured::start(command)?]
+                (address, vec![Measured::start(command)?])
             }
+            Contender::SidecarOutbound => ours::outbound(stage)?,
+            Contender::SidecarInbound => ours::inbound(stage)?,
+            Contender::Pair => ours::pair(stage)?,
             Contender::EnvoyPlain | Contender::EnvoyMesh => {
+                let address = free_address()?;
                 let program = stage.envoy.as_ref().context("Envoy is not there")?;
                 let is_mesh = self == Contender::EnvoyMesh;
                 let config = stage.scratch.join(if is_mesh { "envoy-mesh.yaml" } else { "envoy-plain.yaml" });
                 std::fs::write(&config, envoy::config(address, stage.backend, is_mesh))?;
-                vec![Measured::start(envoy::command(program, &config)?)?]
+                (address, vec![Measured::start(envoy::command(program, &config)?)?])
             }
         };
         let mut running = Running { address, processes };
@@ -126,6 +153,6 @@ impl Running {
 }
 
 /// An address of the loopback that is free now.
-fn free_address() -> anyhow::Result<SocketAddr> {
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }

@@ -35,6 +35,12 @@ impl fmt::Display for Figure {
     }
 }
 
+/// The value at a share, 0 to 1, of values in order (nearest rank); `None` of nothing.
+pub(crate) fn quantile(sorted: &[f64], share: f64) -> Option<f64> {
+    let rank = (share * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -44,5 +50,14 @@ mod tests {
         assert_eq!(Figure::of([3.0, 1.0, 2.0]).unwrap().to_string(), "2.0 [1.0-3.0]");
         assert_eq!(Figure::of([300.0, 100.0]).unwrap().to_string(), "200 [100-300]");
         assert_eq!(Figure::of([]), None);
+    }
+
+    #[test]
+    fn a_quantile_is_a_value_that_was_seen() {
+        let values: Vec<f64> = (1..=200).map(f64::from).collect();
+        for (share, value) in [(0.0, 1.0), (0.5, 100.0), (0.99, 198.0), (1.0, 200.0)] {
+            assert_eq!(quantile(&values, share), Some(value), "{share}");
+        }
+        assert_eq!(quantile(&[], 0.5), None);
     }
 }

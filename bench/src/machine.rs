@@ -1,9 +1,14 @@
 //! The machine that was measured on, and how much of it was stolen.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::Context as _;
+use lateen_cli::output::Output;
 use serde::Serialize;
+
+/// A load average above which a machine does not measure, it only works.
+const BUSY: f64 = 0.5;
 
 /// Where figures come from.
 #[derive(Debug, Clone, Serialize)]
@@ -26,6 +31,21 @@ impl Machine {
             kernel,
             load_average: fs::read_to_string("/proc/loadavg").ok().and_then(first_number).unwrap_or_default(),
         }
+    }
+}
+
+impl Machine {
+    pub(crate) fn must_have_two_cores(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(self.cores >= 2, "two cores are needed: one for what is measured, one for the load");
+        Ok(())
+    }
+
+    pub(crate) fn warn_when_busy(&self, output: &mut Output) -> anyhow::Result<()> {
+        if self.load_average > BUSY {
+            let load = self.load_average;
+            output.note(format_args!("this machine is busy (load {load}): what follows will be noisy"))?;
+        }
+        Ok(())
     }
 }
 
@@ -58,8 +78,24 @@ impl Cores {
     }
 }
 
+/// Writes everything of a run into the directory of results, under the bench's name and the time.
+pub(crate) fn write_record(
+    directory: &Path,
+    bench: &str,
+    record: &impl Serialize,
+    output: &mut Output,
+) -> anyhow::Result<()> {
+    fs::create_dir_all(directory)?;
+    let path = directory.join(format!("{bench}-{}.json", stamp()));
+    let mut json = serde_json::to_string_pretty(record)?;
+    json.push('\n');
+    fs::write(&path, json).with_context(|| format!("write {}", path.display()))?;
+    output.note(format_args!("\nwritten: {}", path.display()))?;
+    Ok(())
+}
+
 /// `20261123-1914`, in UTC: part of a file's name.
-pub(crate) fn stamp() -> String {
+fn stamp() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let (days, minutes) = (now.as_secs() / 86_400, now.as_secs() % 86_400 / 60);
     let (year, month, day) = civil(days);

@@ -11,10 +11,12 @@
 mod backend;
 mod child;
 mod contender;
+mod control;
 mod envoy;
 mod figures;
 mod http;
 mod machine;
+mod ours;
 mod relay;
 
 use std::process::ExitCode;
@@ -34,6 +36,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Bench {
     Http(http::HttpArgs),
+    Control(control::ControlArgs),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let mut output = Output::of_process(Color::Auto);
     let result = match cli.bench {
         Bench::Http(args) => http::run(&args, &mut output),
+        Bench::Control(args) => control::run(&args, &mut output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
