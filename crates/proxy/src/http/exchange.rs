@@ -582,13 +582,10 @@ impl Exchange<'_> {
     }
 
     /// What becomes of the connection once the answer is sent.
-    fn after(&mut self, persistent: bool, request_read: bool) -> Next {
-        if !request_read {
-            // Tells an HTTP/2 caller that the rest of the body is not wanted, without calling the answer wrong.
-            self.down.reset(h2::Reason::NO_ERROR);
-            return Next::Linger;
-        }
-        if persistent { Next::KeepAlive } else { Next::Linger }
+    fn after(&self, persistent: bool, request_read: bool) -> Next {
+        // An HTTP/2 caller is told by dropping the stream that the rest of the body is not wanted: `h2` sends the
+        // answer first and then a reset without blame.
+        if persistent && request_read { Next::KeepAlive } else { Next::Linger }
     }
 }
 

@@ -304,3 +304,22 @@ async fn a_reset_travels_to_the_other_end() {
         "{records:?}"
     );
 }
+
+#[tokio::test]
+async fn an_early_answer_is_whole_and_the_rest_of_the_body_unwanted() {
+    let (mut app, at) = app().await;
+    let (_proxy, front) = front(AppProtocol::Http1, &[at], |_| ()).await;
+    let mut caller = caller2(front).await;
+    let head = request("POST", "/").body(()).expect("a request");
+    let (response, mut up) = caller.send_request(head, false).expect("sent");
+    send(&mut up, "first");
+    let mut app = app.recv().await.expect("a connection");
+    app.head().await;
+    let answer = "x".repeat(100_000);
+    app.send(format!("HTTP/1.1 413 Too Large\r\ncontent-length: {}\r\n\r\n{answer}", answer.len())).await;
+    let response = in_time(response).await.expect("a response");
+    assert_eq!(response.status(), 413);
+    assert_eq!(body(&mut response.into_body()).await.0, answer.as_bytes());
+    let reset = in_time(std::future::poll_fn(|context| up.poll_reset(context))).await;
+    assert_eq!(reset.expect("a reason"), h2::Reason::NO_ERROR);
+}

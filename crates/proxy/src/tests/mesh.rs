@@ -88,14 +88,18 @@ impl Authority {
     }
 
     pub(crate) fn credentials(&self, identity: &Identity) -> Credentials {
+        let (tls, certified) = self.certify(identity);
+        Credentials::new(tls, certified)
+    }
+
+    pub(crate) fn certify(&self, identity: &Identity) -> (Tls, Current<CertifiedIdentity>) {
         let key = PrivateKey::generate();
         let request = csr::Request::parse(&csr::make(&key, identity)).expect("our own request");
         let day = Duration::from_secs(86_400);
         let issued = self.issuer.issue(&request, identity, day, SystemTime::now()).expect("issued");
         let certified = CertifiedIdentity::from_pem(&issued.to_pem(), key).expect("our own chain");
         let bundle = self.root.bundle(TrustDomain::default());
-        let tls = Tls::new(Current::new(bundle), WallClock::new(SystemTime::now));
-        Credentials::new(tls, Current::new(certified))
+        (Tls::new(Current::new(bundle), WallClock::new(SystemTime::now)), Current::new(certified))
     }
 }
 

@@ -153,13 +153,14 @@ async fn an_application_that_is_gone_is_a_connect_failure_of_the_caller() {
     }
     let (client, at) = client_of(&authority, &resources, "client").await;
     let mut caller = Wire::connect(at).await;
-    for _ in 0..6 {
+    // So many that the dice fall on the dead one.
+    for _ in 0..40 {
         // Even a POST may go elsewhere: nobody has seen it.
         let request = "POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 4\r\n\r\nbody";
         let (status, body) = caller.ask(request).await;
         assert!(status == "HTTP/1.1 200 OK" && body.starts_with("alive\n"), "{status} {body}");
     }
-    let records = client.records.wait(6).await;
+    let records = client.records.wait(40).await;
     assert!(records.iter().any(|line| line.ends_with("tries=2")), "{records:?}");
     let at_dead = servers[1].records.wait(1).await;
     assert!(at_dead[0].contains(" 503 UF "), "{at_dead:?}");
@@ -324,4 +325,44 @@ async fn a_policy_that_comes_later_ends_what_it_denies() {
     let records = server.records.wait(1).await;
     assert!(records[0].contains("policy[no-client]") && records[0].starts_with("tcp 5/0 "), "{records:?}");
     drop(client);
+}
+
+/// What the door of tunnels answers to what a proxy of ours would not ask.
+#[tokio::test]
+async fn the_door_of_tunnels_refuses_in_the_words_of_hbone() {
+    let authority = Authority::new();
+    let (listener, dead) = app_listener().await;
+    drop(listener);
+    let tcp = AppProtocol::Tcp;
+    let resources =
+        [service("app", tcp), instance("app", dead, tcp, Tunnel::Hbone), deny("no-front", "front")];
+    let hbone = SocketAddr::new(dead.ip(), 15008);
+    let (_server, _) =
+        Plan::sidecar("app", &resources).certified(&authority).door(hbone, Door::Hbone).start().await;
+    let (dead, own) = (dead.to_string(), hbone.to_string());
+    for (caller, method, target, status) in [
+        ("client", "GET", "https://app/", 400),
+        ("client", "CONNECT", "app.default:80", 400),
+        ("client", "CONNECT", own.as_str(), 503),
+        ("client", "CONNECT", "10.9.8.7:80", 401),
+        ("front", "CONNECT", dead.as_str(), 401),
+        ("client", "CONNECT", dead.as_str(), 503),
+    ] {
+        let (tls, certified) = authority.certify(&identity(caller));
+        let accepted = lateen_pki::tls::Accepted::Identities(Arc::from([identity("app")]));
+        let settings = tls.client(Some(&certified), accepted, &[b"h2"]);
+        let tcp = tokio::net::TcpStream::connect(hbone).await.expect("connect");
+        let name = rustls::pki_types::ServerName::IpAddress(hbone.ip().into());
+        let stream = tokio_rustls::TlsConnector::from(settings).connect(name, tcp).await.expect("TLS");
+        let (requests, connection) = h2::client::handshake(stream).await.expect("handshake");
+        tokio::spawn(async move {
+            // Its end is seen by the requests.
+            let _ = connection.await;
+        });
+        let mut requests: h2::client::SendRequest<bytes::Bytes> = requests.ready().await.expect("ready");
+        let request = http::Request::builder().method(method).uri(target).body(()).expect("a request");
+        let (response, _up) = requests.send_request(request, method == "GET").expect("sent");
+        let response = in_time(response).await.expect("a response");
+        assert_eq!(response.status(), status, "{caller} {method} {target}");
+    }
 }

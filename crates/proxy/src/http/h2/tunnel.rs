@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use h2::{Reason, RecvStream, SendStream};
+use h2::{RecvStream, SendStream};
 use lateen_runtime::stream::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -15,7 +15,7 @@ use super::flow::poll_window;
 /// The largest piece taken at once: a few TLS records.
 const MOST_AT_ONCE: usize = 64 * 1024;
 
-/// Both directions of a CONNECT stream.
+/// Both directions of a CONNECT stream. Dropped before its end, it is reset after what was written is sent.
 pub struct TunnelStream {
     incoming: RecvStream,
     outgoing: SendStream<Bytes>,
@@ -93,14 +93,6 @@ impl AsyncWrite for TunnelStream {
             self.outgoing.send_data(Bytes::new(), true).map_err(to_io)?;
         }
         Poll::Ready(Ok(()))
-    }
-}
-
-impl Drop for TunnelStream {
-    fn drop(&mut self) {
-        if !self.closed {
-            self.outgoing.send_reset(Reason::CANCEL);
-        }
     }
 }
 
