@@ -8,20 +8,18 @@ use crate::{
     RequestFacts,
 };
 use lateen_model::{Catalog, Entry, Viewer, role_needs};
-use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What one proxy decides about one connection or request, step by step.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct Explanation {
     /// The steps in the order in which they are taken; the last is the verdict.
     pub steps: Vec<Step>,
     /// Whether it passes.
     pub passes: bool,
     /// The way it takes from here, when it passes: what the next proxy is asked about.
-    #[serde(skip)]
     pub taken: Option<Taken>,
 }
 
@@ -50,7 +48,9 @@ pub fn explain(
 ) -> Explanation {
     let mut steps = Vec::new();
     let decided = match (connection(snapshot, facts, &mut steps), head) {
-        (Decision::Serve(protocol), None) => Err(format!("{protocol} is looked at request by request")),
+        (Decision::Serve(protocol), None) => {
+            Err(format!("connection of {protocol}: its requests are looked at one by one"))
+        }
         // The request says again what was said of its connection.
         (Decision::Serve(_) | Decision::Detect(_), Some(head)) => {
             steps.clear();

@@ -7,7 +7,6 @@ use crate::{ConnectionFacts, Destination, Direction, Headers, Hop, RequestFacts}
 use lateen_model::{
     Catalog, Entry, Filter, HeaderEdit, Hostname, ProxyRole, Resource, Tunnel, Viewer, Workload,
 };
-use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -17,25 +16,18 @@ use std::sync::Arc;
 const OUTSIDE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 40000);
 
 /// What is asked.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Question {
     /// Who sends: `namespace/name` of a workload, or of what it is an instance of. From a gateway: what comes in there.
     pub from: String,
     /// The URL: `http://`, or `https://` and `tcp://` for bytes that no proxy looks into.
     pub to: String,
     /// The method.
-    #[serde(default = "get")]
     pub method: String,
     /// Headers, names in any case.
-    #[serde(default)]
     pub headers: Vec<(String, String)>,
     /// The die of weights and endpoints.
-    #[serde(default)]
     pub random: u64,
-}
-
-fn get() -> String {
-    "GET".to_owned()
 }
 
 /// Why a question cannot be asked.
@@ -60,7 +52,7 @@ pub enum CannotAsk {
 }
 
 /// What becomes of a request, proxy after proxy.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Journey {
     /// What was asked.
     pub question: Question,
@@ -71,14 +63,13 @@ pub struct Journey {
 }
 
 /// What one proxy does.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Leg {
     /// The workload of the proxy.
     pub proxy: String,
     /// Whether it goes out, comes in, or enters at a gateway.
     pub direction: String,
     /// The decisions.
-    #[serde(flatten)]
     pub explanation: Explanation,
 }
 

@@ -2,7 +2,6 @@
 //! nothing; `explain` passes one that keeps them. There is one walk, so the reasons cannot differ from the deeds.
 
 use lateen_model::Key;
-use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// Takes the reasons of a decision as it is made.
@@ -38,8 +37,7 @@ pub(crate) fn object(key: &Key) -> String {
 }
 
 /// One step of a decision, with its reason.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(tag = "step", rename_all = "snake_case")]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Step {
     /// A name was looked up.
     Name {
@@ -167,7 +165,7 @@ pub enum Step {
 }
 
 /// A backend of a rule.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BackendChoice {
     /// Where it leads.
     pub target: String,
@@ -180,7 +178,7 @@ pub struct BackendChoice {
 }
 
 /// An endpoint that may be chosen.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Candidate {
     /// Its address.
     pub address: String,
