@@ -33,6 +33,12 @@ impl Catalog {
         self.revision = self.revision.next();
     }
 
+    /// The state that somebody else has numbered.
+    pub fn advance(&mut self, delta: &Delta, revision: Revision) {
+        self.apply(delta);
+        self.revision = revision;
+    }
+
     /// One resource.
     pub fn get(&self, key: &Key) -> Option<&Arc<Entry>> {
         self.entries.get(key)

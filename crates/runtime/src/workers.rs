@@ -90,6 +90,12 @@ impl Workers {
         self.panics.load(Ordering::Relaxed)
     }
 
+    /// The same, for who asks later.
+    pub fn panic_count(&self) -> impl Fn() -> u64 + Send + Sync + use<> {
+        let panics = Arc::clone(&self.panics);
+        move || panics.load(Ordering::Relaxed)
+    }
+
     /// Starts `job` on worker `index`; the returned future gives its result. Dropping that future leaves the job
     /// running.
     ///
