@@ -3,6 +3,7 @@
 //! Read once at start, as JSON from an inherited descriptor or a file. Where a field is left out, its
 //! default stands beside it; nothing here changes while the proxy runs.
 
+use ipnet::IpNet;
 use lateen_model::{
     ClusterId, Identity, InvalidName, Labels, Namespace, NetworkId, NodeName, ProxyRole, ServiceAccount, Str,
     TrustDomain, Viewer,
@@ -211,6 +212,12 @@ pub enum InvalidBootstrap {
     /// A range that is no CIDR.
     #[error("local range {0:?} is not a network; expected for example 10.0.0.0/8")]
     Range(String),
+    /// A role that nobody can play yet.
+    #[error("the role {0} cannot be played yet; expected sidecar or gateway")]
+    NotPlayed(&'static str),
+    /// A sidecar that would hear nothing.
+    #[error("a sidecar listens nowhere; expected capture or plain in the bootstrap")]
+    NoListeners,
 }
 
 impl Bootstrap {
@@ -260,6 +267,15 @@ impl Bootstrap {
         })
     }
 
+    /// Networks that are reached without the broker.
+    ///
+    /// # Errors
+    /// When one is no network.
+    pub fn local_ranges(&self) -> Result<Vec<IpNet>, InvalidBootstrap> {
+        let read = |range: &String| range.parse().map_err(|_| InvalidBootstrap::Range(range.clone()));
+        self.local_ranges.iter().map(read).collect()
+    }
+
     /// The cluster.
     ///
     /// # Errors
@@ -295,5 +311,10 @@ mod tests {
             "role \"sidekick\" is unknown; expected sidecar, gateway, waypoint or node"
         );
         assert!(Bootstrap::parse(SMALL.replace("\"name\"", "\"nom\"").as_bytes()).is_err());
+        let mut bootstrap = Bootstrap::parse(SMALL.as_bytes()).unwrap();
+        bootstrap.local_ranges = vec!["10.0.0.0/8".to_owned(), "fd00::/8".to_owned()];
+        assert_eq!(bootstrap.local_ranges().unwrap().len(), 2);
+        bootstrap.local_ranges.push("10.0.0.0/99".to_owned());
+        assert!(bootstrap.local_ranges().unwrap_err().to_string().contains("10.0.0.0/99"));
     }
 }

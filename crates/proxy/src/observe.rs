@@ -5,3 +5,5 @@ pub mod line;
 pub mod log;
 pub mod metrics;
 pub mod observer;
+pub mod trouble;
+pub mod view;

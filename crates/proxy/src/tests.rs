@@ -6,5 +6,5 @@ mod doors;
 mod hostile;
 mod http1;
 mod http2;
-mod mesh;
+pub(crate) mod mesh;
 mod pair;

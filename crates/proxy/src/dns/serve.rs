@@ -28,7 +28,12 @@ pub enum Resolver {
     /// Nowhere.
     Nobody,
     /// At this address.
-    At(SocketAddr),
+    At {
+        /// The resolver.
+        address: SocketAddr,
+        /// The mark that keeps the question from being redirected to ourselves.
+        mark: Option<u32>,
+    },
     /// At the machine's resolver, by a socket from the broker.
     Broker(Arc<Broker>),
 }
@@ -37,10 +42,13 @@ impl Resolver {
     async fn ask(&self, question: &[u8]) -> io::Result<Vec<u8>> {
         let socket = match self {
             Self::Nobody => return Err(io::Error::new(io::ErrorKind::NotConnected, "no resolver is known")),
-            Self::At(address) => {
+            Self::At { address, mark } => {
                 let any: SocketAddr =
                     if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0; 8], 0).into() };
                 let socket = UdpSocket::bind(any).await?;
+                if let Some(mark) = mark {
+                    socket2::SockRef::from(&socket).set_mark(*mark)?;
+                }
                 socket.connect(address).await?;
                 socket
             }

@@ -149,7 +149,7 @@ fn escape(out: &mut String, text: &str) {
 }
 
 /// `2026-11-23T19:20:30.123Z`.
-fn rfc3339(out: &mut String, time: SystemTime) {
+pub(crate) fn rfc3339(out: &mut String, time: SystemTime) {
     let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     let (year, month, day) = civil(days);

@@ -4,8 +4,10 @@ use super::access::{Record, Sink, What};
 use super::line::write_line;
 use super::log::LogQueue;
 use super::metrics::{Directory, StandardMetrics};
+use super::trouble::Trouble;
 use lateen_model::AccessLog;
 use lateen_runtime::clock::Clock;
+use lateen_runtime::metrics::Registry;
 use std::cell::RefCell;
 
 /// What an observer asks of the current snapshot.
@@ -17,21 +19,24 @@ pub trait Settings: Directory {
 /// One worker's sink.
 pub struct Observer<S> {
     metrics: RefCell<StandardMetrics>,
+    trouble: Trouble,
     log: Option<LogQueue>,
     settings: S,
     clock: Clock,
 }
 
 impl<S: Settings> Observer<S> {
-    /// Counts into `metrics`, writes into `log` where there is one.
-    pub fn new(metrics: StandardMetrics, log: Option<LogQueue>, settings: S, clock: Clock) -> Self {
-        Self { metrics: RefCell::new(metrics), log, settings, clock }
+    /// Counts into cells of `registry`, writes into `log` where there is one; made on the worker's own thread.
+    pub fn new(registry: &Registry, log: Option<LogQueue>, settings: S, clock: Clock) -> Self {
+        let metrics = RefCell::new(StandardMetrics::new(registry));
+        Self { metrics, trouble: Trouble::new(registry), log, settings, clock }
     }
 }
 
 impl<S: Settings> Sink for Observer<S> {
     fn record(&self, record: &Record<'_>) {
         self.metrics.borrow_mut().ended(record, &self.settings);
+        self.trouble.record(record);
         let Some(log) = &self.log else { return };
         let wanted = match self.settings.access_log() {
             AccessLog::Off => false,

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lateen_runtime::clock;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use super::Worker;
 use crate::enter::{self, Door};
@@ -21,7 +21,36 @@ const REST: std::time::Duration = std::time::Duration::from_millis(50);
 /// When the event loop cannot watch the listener.
 pub async fn accept(worker: Rc<Worker>, listener: std::net::TcpListener, door: Door) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    each(&worker, listener, |tcp| take(&worker, tcp, door.clone())).await
+    each(listener, worker.shared.drain.begun(), |tcp| take(&worker, tcp, door.clone())).await
+}
+
+/// As [`accept`], with a door that may change while it is used: none closes it.
+///
+/// # Errors
+/// As [`accept`].
+pub async fn accept_while(
+    worker: Rc<Worker>,
+    listener: std::net::TcpListener,
+    doors: watch::Receiver<Option<Door>>,
+) -> io::Result<()> {
+    let listener = TcpListener::from_std(listener)?;
+    let mut closing = doors.clone();
+    let closed = async {
+        tokio::select! {
+            () = worker.shared.drain.begun() => {}
+            // An error is a door that nobody holds any more.
+            _ = closing.wait_for(Option::is_none) => {}
+        }
+    };
+    let mut last = doors.borrow().clone();
+    each(listener, closed, |tcp| {
+        // Who waited when the door was closed still comes in by the last one.
+        last = doors.borrow().clone().or(last.take());
+        if let Some(door) = &last {
+            take(&worker, tcp, door.clone());
+        }
+    })
+    .await
 }
 
 /// Serves one connection in a task of its own.
@@ -31,12 +60,16 @@ fn take(worker: &Rc<Worker>, tcp: TcpStream, door: Door) {
     }
 }
 
-async fn each(worker: &Worker, listener: TcpListener, mut take: impl FnMut(TcpStream)) -> io::Result<()> {
-    let drain = &worker.shared.drain;
+async fn each(
+    listener: TcpListener,
+    ended: impl Future<Output = ()>,
+    mut take: impl FnMut(TcpStream),
+) -> io::Result<()> {
+    let mut ended = std::pin::pin!(ended);
     loop {
         tokio::select! {
             biased;
-            () = drain.begun() => break,
+            () = &mut ended => break,
             accepted = listener.accept() => match accepted {
                 Ok((tcp, _)) => take(tcp),
                 Err(error) => rest_after(&error).await,
@@ -100,7 +133,7 @@ pub async fn accept_spread(
     spread: Spread,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    each(&worker, listener, |tcp| {
+    each(listener, worker.shared.drain.begun(), |tcp| {
         let lane = spread.0.iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed));
         let (Some(lane), Ok(tcp)) = (lane, tcp.into_std()) else { return };
         lane.open.fetch_add(1, Ordering::Relaxed);
