@@ -74,6 +74,7 @@ pub enum Command {
     Echo(EchoArgs),
     Load(LoadArgs),
     Control(ControlArgs),
+    Proxy(ProxyArgs),
     Completions(CompletionsArgs),
 }
 
@@ -109,7 +110,6 @@ mod tests {
             ExplainArgs::augment_args(clap::Command::new("explain")),
             StatusArgs::augment_args(clap::Command::new("status")),
             DumpArgs::augment_args(clap::Command::new("dump")),
-            ProxyArgs::augment_args(clap::Command::new("proxy")),
         ];
         listed.into_iter().chain(settled).collect()
     }

@@ -4,6 +4,7 @@ mod completions;
 mod control;
 mod echo;
 mod load;
+mod proxy;
 
 use std::process::ExitCode;
 
@@ -16,6 +17,7 @@ pub fn run(command: Command, output: &mut Output) -> anyhow::Result<ExitCode> {
         Command::Echo(args) => echo::run(args, output),
         Command::Load(args) => load::run(args, output),
         Command::Control(args) => control::run(args),
+        Command::Proxy(args) => proxy::run(&args),
         Command::Completions(args) => completions::run(&args, output),
     }
 }
