@@ -1,0 +1,130 @@
+//! The head of the answer, and both bodies until the answer is complete.
+
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::Poll;
+
+use lateen_engine::Effective;
+use lateen_runtime::deadline::Deadline;
+
+use super::{Exchange, Heads, Next, Way, from_caller, from_endpoint};
+use crate::fault::{Fault, Reason};
+use crate::http::body::{Failed, Pump};
+use crate::http::head::Framing;
+use crate::http::session::Session;
+use crate::http::{filters, upgrade};
+
+impl Exchange<'_> {
+    /// The head of the answer and both bodies.
+    pub(super) async fn relay(
+        &mut self,
+        effective: &Effective,
+        way: Way,
+        pump: Pump,
+        total: Option<Deadline>,
+    ) -> Next {
+        let (mut way, mut pump, mut total) = (way, pump, total);
+        self.trip.head_came();
+        let Heads { request, response } = &mut *self.heads;
+        filters::response(&effective.filters, response);
+        let upstream_persists = response.persistent;
+        // A body that was promised only after 100-continue will not come now.
+        let unsent_body = request.expects_continue && !pump.is_done();
+        let persistent = request.persistent && !unsent_body && !self.worker.is_draining();
+        self.trip.answered(response);
+        let framing = match self.down.write_response(response, request, persistent) {
+            Ok(framing) => framing,
+            Err(broken) => {
+                self.trip.fail(from_caller(&broken));
+                return Next::Close;
+            }
+        };
+        let bodiless = framing.is_empty() && response.framing.is_empty();
+        let mut back = if bodiless { Pump::empty(None) } else { Pump::new(None) };
+        let ended = self.move_bodies(&mut way.lease.session, &mut pump, &mut back, &mut total).await;
+        self.trip.moved(&pump, &back);
+        match ended {
+            Ok(()) => {
+                if upstream_persists && pump.is_done() {
+                    self.give_back(way);
+                }
+                self.after(persistent && framing != Framing::UntilClose, pump.is_done())
+            }
+            Err(fault) => {
+                self.down.reset(h2::Reason::INTERNAL_ERROR);
+                way.lease.session.reset(h2::Reason::CANCEL);
+                self.trip.fail(fault);
+                Next::Close
+            }
+        }
+    }
+
+    /// Both directions until the answer is complete.
+    async fn move_bodies(
+        &mut self,
+        up: &mut Session,
+        pump: &mut Pump,
+        back: &mut Pump,
+        total: &mut Option<Deadline>,
+    ) -> Result<(), Fault> {
+        let stream_idle = self.worker.settings().stream_idle;
+        let mut idle: Option<Deadline> = None;
+        let (worker, down) = (self.worker, &mut self.down);
+        let mut request_open = !pump.is_done();
+        let mut moved = pump.bytes() + back.bytes();
+        poll_fn(|context| {
+            if request_open {
+                match pump.poll(context, down, up) {
+                    Poll::Ready(Err(Failed::From(broken))) => return Poll::Ready(Err(from_caller(&broken))),
+                    // It reads no more, but its answer may be complete.
+                    Poll::Ready(Err(Failed::To(_)) | Ok(())) => request_open = false,
+                    Poll::Pending => {}
+                }
+            }
+            match back.poll(context, up, down) {
+                Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+                Poll::Ready(Err(Failed::From(broken))) => return Poll::Ready(Err(from_endpoint(&broken))),
+                Poll::Ready(Err(Failed::To(broken))) => return Poll::Ready(Err(from_caller(&broken))),
+                Poll::Pending => {}
+            }
+            if pump.is_done() && down.poll_gone(context).is_ready() {
+                return Poll::Ready(Err(Fault::downstream(
+                    Reason::Gone,
+                    "the caller went away during the answer",
+                )));
+            }
+            if total.as_mut().is_some_and(|limit| Pin::new(limit).poll(context).is_ready()) {
+                return Poll::Ready(Err(Fault::proxy(Reason::Timeout, "the route's timeout is over")));
+            }
+            // Most answers are complete at the first look; only the others need a limit.
+            let idle = idle.get_or_insert_with(|| worker.deadlines().after(stream_idle));
+            if pump.bytes() + back.bytes() != moved {
+                moved = pump.bytes() + back.bytes();
+                idle.reset(stream_idle);
+            }
+            if Pin::new(idle).poll(context).is_ready() {
+                return Poll::Ready(Err(Fault::proxy(Reason::IdleTimeout, "nothing moved for too long")));
+            }
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Lets the next request use the connection.
+    fn give_back(&self, way: Way) {
+        if let (Session::H1(connection), Some(picked)) = (way.lease.session, &self.trip.picked) {
+            self.worker.pool.put(&picked.hop, connection);
+        }
+    }
+
+    /// The connection becomes a tunnel of the other protocol.
+    pub(super) async fn switch(&mut self, way: Way) -> Next {
+        self.trip.head_came();
+        self.trip.answered(&self.heads.response);
+        let Heads { request, response } = &mut *self.heads;
+        let mut way = way;
+        let ended = upgrade::run(self.worker, self.down, &mut way.lease.session, request, response).await;
+        self.trip.tunnelled(ended);
+        Next::Close
+    }
+}
