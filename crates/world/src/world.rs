@@ -31,6 +31,12 @@ pub enum Change {
         /// Its path.
         path: Str,
     },
+    /// A file is there and cannot be read: what it held, also in an earlier run, may still be meant, so its last
+    /// good objects stay in force.
+    HideFile {
+        /// Its path.
+        path: Str,
+    },
     /// An instance runs, or something about it changed.
     SetInstance(Instance),
     /// An instance is gone.
@@ -136,6 +142,7 @@ impl World {
                     self.set_file(path, Some(&text), &mut touched, &mut outcome);
                 }
                 Change::RemoveFile { path } => self.set_file(path, None, &mut touched, &mut outcome),
+                Change::HideFile { path } => self.hide_file(path, &mut touched),
                 Change::SetInstance(instance) => {
                     let key = (instance.namespace.clone(), instance.name.clone());
                     self.state.instances.insert(key.clone(), instance);
@@ -223,10 +230,7 @@ impl World {
         let parsed = text.map(|text| manifest::parse(&path, text, 1)).unwrap_or_default();
         if before.unreadable || parsed.unreadable {
             // Objects that were kept because of this file may now be gone, or those gone may be kept.
-            let last_good_here = |slot: &Slot| slot.last_good.as_ref().is_some_and(|good| good.file == path);
-            touched.extend(
-                self.slots.iter().filter(|(_, slot)| last_good_here(slot)).map(|(key, _)| key.clone()),
-            );
+            touched.extend(self.last_good_in(&path));
         }
         if before.problems != parsed.problems {
             outcome.files.push((path.clone(), parsed.problems.clone()));
@@ -242,6 +246,20 @@ impl World {
         if text.is_some() {
             self.files.insert(path, state);
         }
+    }
+
+    /// Keeps what a file held that cannot be read; what of it is known stays as it is.
+    fn hide_file(&mut self, path: Str, touched: &mut BTreeSet<ObjectKey>) {
+        if !self.files.contains_key(&path) {
+            touched.extend(self.last_good_in(&path));
+            self.files.insert(path, FileState { unreadable: true, ..FileState::default() });
+        }
+    }
+
+    /// Objects whose last good version stood in this file.
+    fn last_good_in(&self, path: &Str) -> Vec<ObjectKey> {
+        let here = |slot: &Slot| slot.last_good.as_ref().is_some_and(|good| good.file == *path);
+        self.slots.iter().filter(|(_, slot)| here(slot)).map(|(key, _)| key.clone()).collect()
     }
 
     /// Brings the touched objects into force and runs what depends on them.
