@@ -237,6 +237,7 @@ impl Hub {
         }
         self.changes.extend(report.changes.into_iter().map(|change| match change {
             FileChange::Set { file, text } => Change::SetFile { path: Str::from(&*file), text },
+            FileChange::Hidden { file } => Change::HideFile { path: Str::from(&*file) },
             FileChange::Removed { file } => Change::RemoveFile { path: Str::from(&*file) },
         }));
         let mut sources = self.sources();
@@ -296,9 +297,9 @@ impl Hub {
             let problems = Arc::make_mut(&mut self.now.problems);
             for (file, found) in files {
                 if found.is_empty() {
-                    drop(problems.remove(&file))
+                    problems.remove(&file);
                 } else {
-                    drop(problems.insert(file, found))
+                    problems.insert(file, found);
                 }
             }
         }

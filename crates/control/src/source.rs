@@ -1,4 +1,4 @@
-//! Where changes come from.
+//! Where changes come from: first everything, then differences.
 
 pub mod files;
 pub mod registration;

@@ -34,6 +34,11 @@ pub enum FileChange {
         /// Its text.
         text: String,
     },
+    /// It is there, and could not be read since this source began; told once.
+    Hidden {
+        /// Its name relative to the directory.
+        file: Arc<str>,
+    },
     /// It is gone.
     Removed {
         /// Its name relative to the directory.

@@ -78,6 +78,33 @@ async fn a_broken_save_keeps_the_last_good_version_also_over_a_restart() {
 }
 
 #[tokio::test]
+async fn a_file_that_cannot_be_read_keeps_its_objects_also_over_a_restart() {
+    let home = Home::new();
+    home.write("cart.yaml", CART);
+    let plane = home.start().await;
+    let api = home.api();
+    let services = async || {
+        let status = api.status().await.ok().filter(|status| status.ready)?;
+        Some((
+            status.resources.get("services").copied().unwrap_or_default(),
+            status.sources[0].problems.len(),
+        ))
+    };
+    assert_eq!(eventually("readiness", services).await, (1, 0));
+    let hidden = async || services().await.filter(|(_, problems)| *problems == 1);
+    std::fs::write(home.path("mesh/cart.yaml"), b"\xff").expect("write");
+    assert_eq!(eventually("a problem", hidden).await, (1, 1));
+    plane.stop().await;
+    let plane = home.start().await;
+    assert_eq!(eventually("the problem again", hidden).await, (1, 1));
+    let stale = api.objects().await.expect("objects").objects;
+    assert!(stale.iter().all(|object| object.state == ObjectState::Stale), "{stale:?}");
+    std::fs::remove_file(home.path("mesh/cart.yaml")).expect("remove");
+    eventually("the removal", async || services().await.filter(|seen| *seen == (0, 0))).await;
+    plane.stop().await;
+}
+
+#[tokio::test]
 async fn registrations_become_workloads_and_survive_a_restart() {
     let home = Home::new();
     home.write("cart.yaml", CART);

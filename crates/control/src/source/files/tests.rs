@@ -67,6 +67,7 @@ impl Watched {
         for change in report.changes {
             self.changes.push_back(match change {
                 FileChange::Set { file, text } => format!("{file} = {text}"),
+                FileChange::Hidden { file } => format!("{file} hidden"),
                 FileChange::Removed { file } => format!("{file} gone"),
             });
         }
@@ -285,6 +286,19 @@ fn a_file_that_cannot_be_read_is_a_problem_and_stays_what_it_was() {
     watched.write("a.yaml", "new");
     watched.expect(&["a.yaml = new"]);
     assert_eq!(watched.problems, []);
+}
+
+#[test]
+fn a_file_that_could_never_be_read_is_told_as_hidden() {
+    let mut watched =
+        Watched::new(|directory| fs::write(mesh(directory).join("a.yaml"), b"\xff").expect("write"));
+    watched.until_problem("a.yaml is not UTF-8");
+    watched.until_synced();
+    watched.expect(&["a.yaml hidden"]);
+    fs::write(watched.path("a.yaml"), b"\xfe").expect("write");
+    watched.silence();
+    watched.write("a.yaml", "new");
+    watched.expect(&["a.yaml = new"]);
 }
 
 #[test]

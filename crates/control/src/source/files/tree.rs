@@ -30,7 +30,7 @@ pub(super) struct Tree {
     file_problems: BTreeMap<String, String>,
     /// Without a watch nobody says that a file was closed: it must then stay the same for two looks.
     polling: bool,
-    /// Whether the root was seen as a directory at least once.
+    /// Whether the root was seen as a directory, with every directory below listed, at least once.
     rooted: bool,
 }
 
@@ -38,13 +38,19 @@ pub(super) struct Tree {
 struct Known {
     found: Found,
     /// What was told; none before the first time.
-    told: Option<Digest>,
+    told: Option<Told>,
     /// The state that was read (or given up) last; none when it is to be read again.
     read: Option<Stamp>,
     /// Seen in the same state twice; matters to who polls.
     still: bool,
     /// Since when it is missing.
     gone: Option<Instant>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Told {
+    Text(Digest),
+    Hidden,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -165,7 +171,7 @@ impl Tree {
 
     /// Takes over what a walk found; what is missing begins to be gone.
     fn compare(&mut self, mut walked: Walk, now: Instant) -> Vec<Place> {
-        self.rooted |= walked.rooted;
+        self.rooted |= walked.rooted && walked.listed;
         for (name, known) in &mut self.known {
             if walked.is_unseen(name) {
                 known.gone = None;
@@ -270,12 +276,19 @@ impl Tree {
             let Some(known) = self.known.get_mut(&name) else { continue };
             known.read = Some(stamp);
             match content {
-                Err(message) => drop(self.file_problems.insert(name, message)),
+                Err(message) => {
+                    // What it said before holds; if it never said anything, an earlier run may know.
+                    if known.told.is_none() {
+                        known.told = Some(Told::Hidden);
+                        changes.push(FileChange::Hidden { file: name.as_str().into() });
+                    }
+                    self.file_problems.insert(name, message);
+                }
                 Ok(text) => {
                     self.file_problems.remove(&name);
-                    let digest = Digest::of(&text);
-                    if known.told != Some(digest) {
-                        known.told = Some(digest);
+                    let told = Some(Told::Text(Digest::of(&text)));
+                    if known.told != told {
+                        known.told = told;
                         changes.push(FileChange::Set { file: name.as_str().into(), text });
                     }
                 }

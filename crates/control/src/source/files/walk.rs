@@ -54,6 +54,8 @@ pub(super) struct Walk {
     pub unseen: Vec<String>,
     /// Whether the root itself is a directory.
     pub rooted: bool,
+    /// Whether every directory could be listed.
+    pub listed: bool,
     /// What has to be watched to hear of the next change.
     pub places: Vec<Place>,
 }
@@ -83,7 +85,7 @@ pub(super) fn counts(name: &OsStr) -> bool {
 ///
 /// Symlinks are followed; each directory is entered once, however many ways lead to it, so loops end.
 pub(super) fn walk(root: &Path, limits: &Limits, mut watch: impl FnMut(&Place)) -> Walk {
-    let mut walk = Walk::default();
+    let mut walk = Walk { listed: true, ..Walk::default() };
     for place in surroundings(root) {
         watch(&place);
         walk.places.push(place);
@@ -162,6 +164,7 @@ fn list(directory: &Path, name: &str, walk: &mut Walk) -> Vec<PathBuf> {
         // Removed while we walked: nothing is there.
         Err(error) if error.kind() == io::ErrorKind::NotFound && !name.is_empty() => Vec::new(),
         Err(error) => {
+            walk.listed = false;
             walk.unseen_for(name, format!("list the directory {}: {error}", directory.display()));
             Vec::new()
         }
