@@ -16,6 +16,7 @@ pub mod args;
 pub mod commands;
 pub mod echo;
 pub mod load;
+pub mod objects;
 pub mod output;
 
 use std::ffi::OsString;
