@@ -72,6 +72,7 @@ pub enum Color {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     Echo(EchoArgs),
+    Explain(ExplainArgs),
     Load(LoadArgs),
     Control(ControlArgs),
     Proxy(ProxyArgs),
@@ -107,7 +108,6 @@ mod tests {
             DemoArgs::augment_args(clap::Command::new("demo")),
             RunArgs::augment_args(clap::Command::new("run")),
             CheckArgs::augment_args(clap::Command::new("check")),
-            ExplainArgs::augment_args(clap::Command::new("explain")),
             StatusArgs::augment_args(clap::Command::new("status")),
             DumpArgs::augment_args(clap::Command::new("dump")),
         ];

@@ -3,6 +3,7 @@
 mod completions;
 mod control;
 mod echo;
+mod explain;
 mod load;
 mod proxy;
 
@@ -15,6 +16,7 @@ use crate::output::Output;
 pub fn run(command: Command, output: &mut Output) -> anyhow::Result<ExitCode> {
     match command {
         Command::Echo(args) => echo::run(args, output),
+        Command::Explain(args) => explain::run(&args, output),
         Command::Load(args) => load::run(args, output),
         Command::Control(args) => control::run(args),
         Command::Proxy(args) => proxy::run(&args),

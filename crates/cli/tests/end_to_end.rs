@@ -6,6 +6,8 @@
 mod binary;
 #[path = "end_to_end/echo.rs"]
 mod echo;
+#[path = "end_to_end/explain.rs"]
+mod explain;
 #[path = "end_to_end/load.rs"]
 mod load;
 #[path = "end_to_end/service.rs"]

@@ -4,22 +4,23 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{FormatArgs, StateArgs};
+use super::FormatArgs;
 
 /// Tell what would happen to a request, decision by decision.
 ///
 /// The same functions decide as in the proxies: service, route and rule with why the others did not
-/// match, weights, endpoints, mTLS, policies with their verdicts. Asks the running mesh, or reads --dir.
+/// match, weights, endpoints, mTLS, policies with their verdicts. Reads the files of a directory, as if its
+/// processes ran.
 #[derive(Debug, Clone, Args)]
 #[command(after_help = "Examples:
-  lateen explain --from default/front --to http://reviews.default:9080/reviews/1 --header end-user=jason
-  lateen explain --dir examples/shop --from default/front --to http://ratings:9080/ --method POST")]
+  lateen explain --dir examples/shop --from default/front --to http://reviews:9080/ --header end-user=jason
+  lateen explain --dir examples/shop --from default/shop --to http://shop.example.com/ --output json")]
 pub struct ExplainArgs {
-    /// Workload that sends the request.
+    /// Workload or process that sends the request; of a gateway, a request that enters there.
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub from: String,
 
-    /// What it requests.
+    /// What it requests: http://, or https:// and tcp:// for bytes that no proxy looks into.
     #[arg(long, value_name = "URL")]
     pub to: String,
 
@@ -31,12 +32,9 @@ pub struct ExplainArgs {
     #[arg(long, short = 'X', default_value = "GET")]
     pub method: String,
 
-    /// Read this directory instead of asking the running mesh.
+    /// Directory of the objects.
     #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-
-    #[command(flatten)]
-    pub state: StateArgs,
+    pub dir: PathBuf,
 
     #[command(flatten)]
     pub format: FormatArgs,
