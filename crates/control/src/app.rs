@@ -25,7 +25,8 @@ use crate::hub::{Hub, Teller};
 use crate::serve;
 use crate::serve::owners::{self, SocketFile};
 use crate::source::files::Files;
-use crate::source::registration::Registrations;
+use crate::source::manifest::Manifests;
+use crate::source::registration::{Registered, Registrations};
 use crate::store::{self, Store};
 
 /// So long those who are served may take to finish.
@@ -93,7 +94,12 @@ impl App {
             let teller = teller.clone();
             Registrations::load(Arc::clone(&store), move |registered| teller.registered(registered))?
         };
-        hub.remember(registrations.all());
+        hub.remember(registrations.all().into_iter().map(|instance| Registered::Set(Box::new(instance))));
+        let manifests = {
+            let teller = teller.clone();
+            Manifests::load(Arc::clone(&store), move |registered| teller.registered(registered))?
+        };
+        hub.remember(manifests.all());
         let tokens = Tokens::load(Arc::clone(&store), clock)?;
         let (drainer, drain) = drain::channel();
         let fleet = Fleet::default();
@@ -110,6 +116,7 @@ impl App {
             log,
             hub: handle,
             registrations,
+            manifests,
             tokens,
             fleet,
             authority: OnceLock::new(),

@@ -13,6 +13,7 @@ use crate::authority::tokens::Tokens;
 use crate::config::Config;
 use crate::fleet::Fleet;
 use crate::hub::{HubHandle, Published};
+use crate::source::manifest::Manifests;
 use crate::source::registration::Registrations;
 use crate::store::Store;
 
@@ -27,6 +28,7 @@ pub(crate) struct Control {
     pub(crate) log: Option<LogFilter>,
     pub(crate) hub: HubHandle,
     pub(crate) registrations: Registrations,
+    pub(crate) manifests: Manifests,
     pub(crate) tokens: Tokens,
     pub(crate) fleet: Fleet,
     /// Once the mesh is known: its trust domain names us.

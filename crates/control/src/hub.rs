@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Instant;
 
-use lateen_model::{Catalog, Delta, Instance, Kind, MeshSettings, Process, Resource, Str};
+use lateen_model::{Catalog, Delta, Kind, MeshSettings, Process, Resource, Str};
 use lateen_runtime::metrics::{Labels, Registry, SharedCounter, SharedGauge, SharedHistogram};
 use lateen_wire::server::{Publisher, Views};
 use lateen_world::{Change, ObjectKey, Outcome, Problem, Settings, Status, World};
@@ -186,8 +186,8 @@ impl Hub {
     }
 
     /// What was registered in earlier runs; to be told before the start.
-    pub fn remember(&mut self, instances: Vec<Instance>) {
-        self.changes.extend(instances.into_iter().map(Change::SetInstance));
+    pub fn remember(&mut self, registered: impl IntoIterator<Item = Registered>) {
+        self.changes.extend(registered.into_iter().map(change));
     }
 
     /// Starts the writer's thread. The answer comes when it ends: because it was told to, or because it failed.
@@ -213,10 +213,7 @@ impl Hub {
             match arrival {
                 Ok(Arrival::Files(report)) => self.report(report),
                 Ok(Arrival::Registered(registered)) => {
-                    self.changes.push(match registered {
-                        Registered::Set(instance) => Change::SetInstance(*instance),
-                        Registered::Removed((namespace, name)) => Change::RemoveInstance { namespace, name },
-                    });
+                    self.changes.push(change(registered));
                     self.batch.arrive(Instant::now());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -321,6 +318,15 @@ impl Hub {
 
     fn is_process(&self, key: &lateen_model::Key) -> bool {
         self.now.catalog.get(key).is_some_and(|entry| matches!(entry.resource, Resource::Process(_)))
+    }
+}
+
+fn change(registered: Registered) -> Change {
+    match registered {
+        Registered::Set(instance) => Change::SetInstance(*instance),
+        Registered::Removed((namespace, name)) => Change::RemoveInstance { namespace, name },
+        Registered::Text { path, text } => Change::SetFile { path, text },
+        Registered::NoText { path } => Change::RemoveFile { path },
     }
 }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::manifest_origin;
 use super::types::{
     ApiError, Instance, NamedInstance, Objects, Processes, Status, TokenAnswer, TokenRequest,
 };
@@ -138,6 +139,31 @@ impl ApiClient {
     pub async fn remove_instance(&self, namespace: &str, name: &str) -> Result<(), ClientError> {
         let path = format!("/v1/instances/{namespace}/{name}");
         self.call(Method::DELETE, &path, Bytes::new()).await.map(drop)
+    }
+
+    /// The names of the manifests that came by the API.
+    ///
+    /// # Errors
+    /// As [`ApiClient::status`].
+    pub async fn manifests(&self) -> Result<Vec<String>, ClientError> {
+        self.get("/v1/manifests").await
+    }
+
+    /// Gives objects as text, as if it were a file of the directory; one of that name is replaced.
+    ///
+    /// # Errors
+    /// As [`ApiClient::status`].
+    pub async fn put_manifest(&self, name: &str, text: &str) -> Result<(), ClientError> {
+        let path = manifest_origin(name);
+        self.call(Method::PUT, &path, Bytes::copy_from_slice(text.as_bytes())).await.map(drop)
+    }
+
+    /// Takes those objects away. Ones that are not known are no error.
+    ///
+    /// # Errors
+    /// As [`ApiClient::status`].
+    pub async fn remove_manifest(&self, name: &str) -> Result<(), ClientError> {
+        self.call(Method::DELETE, &manifest_origin(name), Bytes::new()).await.map(drop)
     }
 
     /// A join token for a proxy that is about to start.

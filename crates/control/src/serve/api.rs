@@ -2,6 +2,7 @@
 
 mod answer;
 mod instances;
+mod manifests;
 mod objects;
 mod processes;
 mod status;
@@ -51,6 +52,9 @@ fn routes(control: Arc<Control>) -> Router {
         .route("/v1/instances", get(instances::list))
         .route("/v1/instances/{namespace}/{name}", put(instances::set))
         .route("/v1/instances/{namespace}/{name}", delete(instances::remove))
+        .route("/v1/manifests", get(manifests::list))
+        .route("/v1/manifests/{name}", put(manifests::set))
+        .route("/v1/manifests/{name}", delete(manifests::remove))
         .route("/v1/tokens", post(tokens::mint))
         .route("/metrics", get(metrics))
         .route("/healthz/ready", get(ready))

@@ -24,6 +24,18 @@ pub enum Registered {
     Set(Box<Instance>),
     /// It is gone.
     Removed(InstanceName),
+    /// Objects by the API, as if they stood in a file.
+    Text {
+        /// What stands for the file.
+        path: Str,
+        /// The objects.
+        text: String,
+    },
+    /// Those objects are gone.
+    NoText {
+        /// What stood for the file.
+        path: Str,
+    },
 }
 
 /// Why a registration is not taken.
@@ -33,10 +45,10 @@ pub enum Error {
     #[error(transparent)]
     Store(#[from] store::Error),
     /// There are too many.
-    #[error("register the instance: {MOST} are registered; remove those that are gone")]
+    #[error("register it: too many are registered; remove those that are gone")]
     TooMany,
     /// The hub does not take more now.
-    #[error("register the instance: the control plane is busy; try again")]
+    #[error("register it: the control plane is busy; try again")]
     Busy,
 }
 

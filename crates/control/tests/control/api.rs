@@ -167,3 +167,33 @@ async fn nothing_is_served_before_every_file_was_read() {
     eventually("readiness", async || api.status().await.ok().filter(|status| status.ready)).await;
     plane.stop().await;
 }
+#[tokio::test]
+async fn manifests_are_objects_that_survive_a_restart_and_say_where_they_come_from() {
+    let home = Home::new();
+    let plane = home.start().await;
+    let api = home.api();
+    eventually("readiness", async || api.status().await.ok().filter(|status| status.ready)).await;
+    api.put_manifest("run.cart.shop", CART).await.expect("put");
+    let services = async || {
+        let objects = api.objects().await.ok()?.objects;
+        Some(objects.into_iter().filter(|object| object.kind == "Service").collect::<Vec<_>>())
+    };
+    let some = async || services().await.filter(|services| !services.is_empty());
+    let service = eventually("a service", some).await.remove(0);
+    assert_eq!((&*service.file, service.line), ("/v1/manifests/run.cart.shop", 7));
+    plane.stop().await;
+    let plane = home.start().await;
+    assert_eq!(eventually("the service again", some).await, [service]);
+    assert_eq!(api.manifests().await.expect("list"), ["run.cart.shop"]);
+    for _ in 0..2 {
+        api.remove_manifest("run.cart.shop").await.expect("remove");
+    }
+    eventually("no service", async || services().await.filter(|services| services.is_empty())).await;
+    for name in ["..", "a%2Fb", "A"] {
+        let error = api.put_manifest(name, CART).await.expect_err(name).to_string();
+        assert!(error.contains("400"), "{error}");
+    }
+    let long = "#".repeat((1 << 20) + 1);
+    assert!(api.put_manifest("long", &long).await.expect_err("too long").to_string().contains("413"));
+    plane.stop().await;
+}
