@@ -71,6 +71,10 @@ pub enum Color {
 /// What `lateen` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Demo(DemoArgs),
+    Up(UpArgs),
+    Status(StatusArgs),
+    Dump(DumpArgs),
     Echo(EchoArgs),
     Explain(ExplainArgs),
     Load(LoadArgs),

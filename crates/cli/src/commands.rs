@@ -2,10 +2,14 @@
 
 mod completions;
 mod control;
+mod demo;
+mod dump;
 mod echo;
 mod explain;
 mod load;
 mod proxy;
+mod status;
+mod up;
 
 use std::process::ExitCode;
 
@@ -20,6 +24,10 @@ pub fn run(command: Command, output: &mut Output) -> anyhow::Result<ExitCode> {
         Command::Load(args) => load::run(args, output),
         Command::Control(args) => control::run(args),
         Command::Proxy(args) => proxy::run(&args),
+        Command::Demo(args) => demo::run(args, output),
+        Command::Up(args) => up::run(args, output),
+        Command::Status(args) => status::run(args, output),
+        Command::Dump(args) => dump::run(args, output),
         Command::Completions(args) => completions::run(&args, output),
     }
 }

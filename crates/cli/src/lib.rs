@@ -14,8 +14,10 @@
 
 pub mod args;
 pub mod commands;
+pub mod demo;
 pub mod echo;
 pub mod load;
+pub mod mesh;
 pub mod objects;
 pub mod output;
 

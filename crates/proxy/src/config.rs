@@ -130,15 +130,13 @@ pub struct CapturePorts {
     pub hbone: u16,
     /// Names.
     pub dns: u16,
-    /// UDP that is not DNS, refused and logged.
-    pub udp: u16,
     /// The mark on our own sockets, so that they are not captured again.
     pub mark: u32,
 }
 
 impl Default for CapturePorts {
     fn default() -> Self {
-        Self { outbound: 15001, inbound: 15006, hbone: 15008, dns: 15053, udp: 15054, mark: 0x539 }
+        Self { outbound: 15001, inbound: 15006, hbone: 15008, dns: 15053, mark: 0x539 }
     }
 }
 

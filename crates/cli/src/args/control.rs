@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
+use ipnet::IpNet;
 
 /// Run the control plane: reads objects, serves proxies, signs their certificates.
 #[derive(Debug, Clone, Args)]
@@ -25,6 +26,14 @@ pub struct ControlArgs {
     /// Serve proxies at this TCP address as well.
     #[arg(long, value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+
+    /// Range of the services' addresses, one for each family.
+    #[arg(long, value_name = "CIDR")]
+    pub service_range: Vec<IpNet>,
+
+    /// End when standard input does, so that a supervisor that is killed leaves nothing behind.
+    #[arg(long, hide = true)]
+    pub end_with_input: bool,
 
     /// Let traffic pass that a security object not enforced yet would have to judge.
     #[arg(long)]

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use ipnet::IpNet;
 use lateen_control::{App, Config};
 use lateen_runtime::clock::Clock;
 use lateen_runtime::metrics::Registry;
@@ -23,13 +24,17 @@ pub(super) fn run(args: ControlArgs) -> anyhow::Result<ExitCode> {
     if !args.dir.is_dir() {
         bail!("read objects: {} is not a directory", args.dir.display());
     }
+    let end_with_input = args.end_with_input;
     let app = App::build(config(args), Clock::system(), Registry::new(), Some(log))?;
     // Objects are read and applied on threads of their own; one is enough to serve.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(app))
+    let ended = runtime.block_on(serve(app, end_with_input));
+    // The read of standard input cannot be called back.
+    runtime.shutdown_background();
+    ended
 }
 
-async fn serve(app: App) -> anyhow::Result<ExitCode> {
+async fn serve(app: App, end_with_input: bool) -> anyhow::Result<ExitCode> {
     let (mut signals, _trigger) = Signals::listen().context("catch signals")?;
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let running = app.run(async {
@@ -40,6 +45,7 @@ async fn serve(app: App) -> anyhow::Result<ExitCode> {
     tokio::select! {
         outcome = &mut running => return Ok(outcome.map(|()| ExitCode::SUCCESS)?),
         ending = signals.next() => tracing::info!(?ending, "asked to end"),
+        () = input_ended(), if end_with_input => tracing::info!("standard input ended"),
     }
     drop(stop);
     tokio::select! {
@@ -49,9 +55,24 @@ async fn serve(app: App) -> anyhow::Result<ExitCode> {
     }
 }
 
+/// Waits until standard input ends; what comes before is nobody's.
+async fn input_ended() {
+    let _ = tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink()))
+        .await;
+}
+
 fn config(args: ControlArgs) -> Config {
     let mut config = Config::new(args.dir, args.state, args.run);
     config.listen = args.listen;
+    if !args.service_range.is_empty() {
+        config.world.service_range_v6 = None;
+    }
+    for range in args.service_range {
+        match range {
+            IpNet::V4(range) => config.world.service_range_v4 = range,
+            IpNet::V6(range) => config.world.service_range_v6 = Some(range),
+        }
+    }
     config.world.allow_unenforced = args.allow_unenforced;
     config
 }
