@@ -51,8 +51,8 @@ pub fn channel() -> (Drainer, Drain) {
 
 impl Drainer {
     /// Tells everybody to finish, waits for the holders, at most `patience`; then tells those who are left to stop
-    /// at once, without waiting for them.
-    pub async fn drain(self, patience: Duration) -> Drained {
+    /// at once, without waiting for them. To ask again with less patience is allowed.
+    pub async fn drain(&self, patience: Duration) -> Drained {
         self.0.stage.send_replace(Stage::Draining);
         let outcome = match clock::timeout(patience, self.released()).await {
             Ok(()) => Drained::Clean,
