@@ -103,15 +103,26 @@ const GET: http::Method = http::Method::GET;
 const POST: http::Method = http::Method::POST;
 const OK: http::StatusCode = http::StatusCode::OK;
 
+/// The name of a socket; goes with its owner.
+#[derive(Debug)]
+pub struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        // It is only tidier without it.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
 /// Listens for the pages. A socket appears under its name only once nobody else may use it.
 ///
 /// # Errors
 /// When the address is taken, or the socket's directory is not ours to write in.
-pub fn bind(at: &Endpoint) -> io::Result<AdminListener> {
+pub fn bind(at: &Endpoint) -> io::Result<(AdminListener, Option<SocketFile>)> {
     match at {
         Endpoint::Address(address) => {
             let listener = sock::listen(*address, &ListenOptions::default())?;
-            Ok(AdminListener::Tcp(TcpListener::from_std(listener)?))
+            Ok((AdminListener::Tcp(TcpListener::from_std(listener)?), None))
         }
         Endpoint::Socket(path) => {
             let mut hidden = path.clone().into_os_string();
@@ -122,7 +133,7 @@ pub fn bind(at: &Endpoint) -> io::Result<AdminListener> {
             let listener = UnixListener::bind(&hidden)?;
             fs::set_permissions(&hidden, fs::Permissions::from_mode(0o600))?;
             fs::rename(&hidden, path)?;
-            Ok(AdminListener::Unix(listener))
+            Ok((AdminListener::Unix(listener), Some(SocketFile(path.clone()))))
         }
     }
 }

@@ -265,7 +265,7 @@ impl<A: Authority> CertStore<A> {
         tracing::info!(
             identity = %self.identity,
             serial = certified.serial(),
-            valid_for = ?Duration::from_secs_f64(signed_seconds(self.clock.wall(), certified.not_after()).max(0.0)),
+            expires_in_seconds = signed_seconds(self.clock.wall(), certified.not_after()).round(),
             "certificate received"
         );
         match held {

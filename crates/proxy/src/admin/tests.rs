@@ -45,7 +45,7 @@ async fn every_page_says_what_it_should() {
         ending: ending.clone(),
     };
     let (drainer, drain) = lateen_runtime::drain::channel();
-    let listener = bind(&Endpoint::Socket(path.clone())).expect("bind");
+    let (listener, file) = bind(&Endpoint::Socket(path.clone())).expect("bind");
     assert_eq!(fs::metadata(&path).expect("there").permissions().mode() & 0o777, 0o600);
     let served = tokio::spawn(pages.build().serve(listener, drain));
     let holds = async |request: &str, parts: &[&str]| {
@@ -79,4 +79,6 @@ async fn every_page_says_what_it_should() {
     in_time(ending.insisted()).await;
     drainer.drain(Duration::ZERO).await;
     in_time(served).await.expect("no panic").expect("ends well");
+    drop(file);
+    assert!(!path.exists());
 }

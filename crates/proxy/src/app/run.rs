@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
 use super::{App, Core, Error, Source, Way, system};
-use crate::admin::{self, Pages};
+use crate::admin::{self, Pages, SocketFile};
 use crate::config::Endpoint;
 use crate::dns::Resolver;
 use crate::follow::follow;
@@ -47,7 +47,7 @@ impl App {
         let (drainer, drain) = drain::channel();
         let mut tasks = JoinSet::new();
         core.hear_signals(&mut tasks)?;
-        core.serve_pages(&mut tasks, admin.as_ref(), &drain)?;
+        let _socket = core.serve_pages(&mut tasks, admin.as_ref(), &drain)?;
         let (first, mut lost) = core.obtain(&mut tasks, source, startup.certificate, startup.snapshot).await;
         tokio::select! {
             () = first => {}
@@ -72,11 +72,11 @@ impl App {
             () = core.ending.asked() => Ok(()),
             why = &mut lost => Err(gone(why)),
         };
-        core.end(drainer, patience, workers).await;
-        if let Some(Endpoint::Socket(path)) = &admin {
-            // It is only tidier without it.
-            let _ = std::fs::remove_file(path);
-        }
+        core.drain(&drainer, patience).await;
+        // No gateway opens anything any more; else its workers would wait for that.
+        drop(tasks);
+        // What hangs even now goes with the process.
+        let _ = clock::timeout(LAST_MOMENT, workers.join()).await;
         outcome
     }
 }
@@ -119,9 +119,9 @@ impl Core {
         tasks: &mut JoinSet<()>,
         at: Option<&Endpoint>,
         drain: &Drain,
-    ) -> Result<(), Error> {
-        let Some(at) = at else { return Ok(()) };
-        let listener = admin::bind(at).map_err(system("listen for the admin pages"))?;
+    ) -> Result<Option<SocketFile>, Error> {
+        let Some(at) = at else { return Ok(None) };
+        let (listener, file) = admin::bind(at).map_err(system("listen for the admin pages"))?;
         let pages = Pages {
             registry: self.registry.clone(),
             ready: self.ready.clone(),
@@ -137,7 +137,7 @@ impl Core {
                 tracing::error!(%error, "the admin pages ended");
             }
         });
-        Ok(())
+        Ok(file)
     }
 
     /// Begins to obtain certificate and resources. Gives what ends when both are there for the first time, and who
@@ -198,17 +198,18 @@ impl Core {
     }
 
     /// Lets what is under way finish, in bounds.
-    async fn end(&self, drainer: Drainer, patience: Duration, workers: Workers) {
+    async fn drain(&self, drainer: &Drainer, patience: Duration) {
         tracing::info!(?patience, "draining");
         tokio::select! {
             drained = drainer.drain(patience) => match drained {
                 Drained::Clean => tracing::info!("drained"),
                 Drained::Forced { holders } => tracing::warn!(connections = holders, "ended what was left"),
             },
-            () = self.ending.insisted() => tracing::info!("ending at once"),
+            () = self.ending.insisted() => {
+                tracing::info!("ending at once");
+                drainer.drain(Duration::ZERO).await;
+            }
         }
-        // What hangs even now goes with the process.
-        let _ = clock::timeout(LAST_MOMENT, workers.join()).await;
     }
 }
 

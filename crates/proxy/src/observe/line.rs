@@ -1,6 +1,7 @@
 //! One JSON line per request and per connection: Istio's keys, then what only we know.
 
 use super::access::{Record, What};
+use lateen_engine::Direction;
 use std::fmt::Write;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -117,10 +118,12 @@ impl Line<'_> {
         if let Some(effective) = record.effective {
             self.text("route_name", &effective.route_name);
             if let Some(service) = &effective.service {
-                self.show(
-                    "upstream_cluster",
-                    &format_args!("outbound|{}||{}", effective.port, service.hostname),
-                );
+                let (port, host) = (effective.port, &service.hostname);
+                match record.direction {
+                    // As Istio names them: an application of our own has no host.
+                    Direction::Inbound => self.show("upstream_cluster", &format_args!("inbound|{port}||")),
+                    _ => self.show("upstream_cluster", &format_args!("outbound|{port}||{host}")),
+                }
             }
         } else if let Some(route) = record.denial.and_then(|denial| denial.route.as_ref()) {
             self.show("route_name", &format_args!("{}/{}", route.namespace, route.name));

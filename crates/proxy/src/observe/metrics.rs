@@ -232,7 +232,7 @@ fn facts<'a>(record: &Record<'a>) -> Facts<'a> {
         http,
         // A connection's flags are known only at its end, and its beginning must count into the same series.
         flags: if http.is_some() { record.flags } else { "-" },
-        peer: record.peer,
+        peer: if outbound { record.upstream_identity } else { record.peer },
         mutual_tls: record.mutual_tls,
         // A caller without a certificate is told by its address; outside callers share one label set.
         client: (!outbound).then(|| record.client.ip()),
@@ -251,6 +251,8 @@ fn bytes(count: u64) -> f64 {
 /// The standard labels; what is not known is `unknown`.
 fn labels(facts: &Facts<'_>, record: &Record<'_>, directory: &dyn Directory) -> Labels {
     let own = directory.own();
+    // Over mTLS both sides are proved: we to the peer, and the peer to us.
+    let own_principal = own.as_ref().filter(|_| facts.peer.is_some()).map(|own| own.identity().to_string());
     let (source, destination) = if facts.outbound {
         (own, record.workload.cloned().map(Arc::new))
     } else {
@@ -259,10 +261,10 @@ fn labels(facts: &Facts<'_>, record: &Record<'_>, directory: &dyn Directory) -> 
     let mut labels = Vec::with_capacity(28);
     labels.push(("reporter", if facts.outbound { "source" } else { "destination" }.to_owned()));
     let peer = facts.peer.map(ToString::to_string);
-    let destination_peer =
-        if facts.outbound { record.upstream_identity.map(ToString::to_string) } else { None };
-    side(&mut labels, &SOURCE, source.as_deref(), if facts.outbound { None } else { peer });
-    side(&mut labels, &DESTINATION, destination.as_deref(), destination_peer);
+    let (source_principal, destination_principal) =
+        if facts.outbound { (own_principal, peer) } else { (peer, own_principal) };
+    side(&mut labels, &SOURCE, source.as_deref(), source_principal);
+    side(&mut labels, &DESTINATION, destination.as_deref(), destination_principal);
     service(&mut labels, facts.service);
     match facts.http {
         Some((status, grpc_status, grpc)) => {
