@@ -95,8 +95,8 @@ impl Place {
         self.plain
     }
 
-    /// Where the next run of the application listens: its own ports, or in plain mode free ones.
-    pub(crate) fn layout(&self) -> anyhow::Result<Layout> {
+    /// The pod's own ports, or in plain mode free ones.
+    fn layout(&self) -> anyhow::Result<Layout> {
         let mut ports = Vec::new();
         for port in &self.ports {
             let at = if self.plain {
@@ -109,13 +109,17 @@ impl Place {
         Ok(Layout { ports })
     }
 
-    /// Tells the sidecar where the application listens now.
-    pub(crate) fn serve(&self, layout: &Layout) {
-        self.layouts.send_if_modified(|current| {
-            let changed = current != layout;
-            layout.clone_into(current);
-            changed
-        });
+    /// Where the application listens.
+    pub(crate) fn current(&self) -> Layout {
+        self.layouts.borrow().clone()
+    }
+
+    /// Plain mode: other free ports for the next run; the sidecar is told.
+    pub(crate) fn renew(&self) -> anyhow::Result<()> {
+        if self.plain {
+            self.layouts.send_replace(self.layout()?);
+        }
+        Ok(())
     }
 
     /// Where the application listens, now and later.
@@ -166,7 +170,13 @@ pub(crate) fn application(
     }
     if place.is_plain() {
         let proxy = SocketAddr::new(place.networks[0].addr(), 15001);
-        for (name, value) in plain::proxy_environment(proxy) {
+        for (name, mut value) in plain::proxy_environment(proxy) {
+            if name.eq_ignore_ascii_case("NO_PROXY") {
+                // An address that stands for a service leads to the sidecar already.
+                for stand_in in &place.stand_ins {
+                    value.push_str(&format!(",{}", stand_in.listen.ip()));
+                }
+            }
             set(&name, value);
         }
     }

@@ -17,6 +17,9 @@ use super::registration::Registration;
 use super::sidecar::Sidecar;
 use super::{Event, GRACE, Shared, command, readiness};
 
+/// A program that cannot have its port ends this soon.
+const CANNOT_LISTEN: Duration = Duration::from_secs(1);
+
 /// What is known of a running pod.
 #[derive(Default)]
 pub(crate) struct Facts {
@@ -178,7 +181,7 @@ async fn applications(
         Restart::Never => RestartPolicy::Never,
     };
     loop {
-        let layout = place.layout()?;
+        let layout = place.current();
         let spec = command::application(shared, pod.name(), process, wanted, place, &layout)?;
         let started = tokio::time::Instant::now();
         let running = match start(shared, pod, spec).await {
@@ -193,7 +196,6 @@ async fn applications(
         };
         facts.with(|known| known.application = Some(running.clone()));
         shared.events.tell(Event::Started { pod: pod.name().to_owned(), pid: running.pid() });
-        place.serve(&layout);
         let watched = readiness::watch(process, pod, place, &layout, |ready| {
             registration.set(registered(process, place, ready));
             shared.events.tell(Event::Ready { pod: pod.name().to_owned(), ready });
@@ -211,6 +213,10 @@ async fn applications(
         registration.set(registered(process, place, false));
         facts.with(|known| known.application = None);
         shared.events.tell(Event::Exited { pod: pod.name().to_owned(), exit });
+        if started.elapsed() < CANNOT_LISTEN {
+            // Perhaps somebody else took its free port.
+            place.renew()?;
+        }
         let Some(wait) = restarts.after(policy, exit, started.elapsed()) else {
             stop.cancelled().await;
             return Ok(());

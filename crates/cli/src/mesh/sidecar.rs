@@ -47,6 +47,8 @@ struct Start {
     stand_ins: Vec<PlainOutbound>,
     plain: bool,
     layouts: watch::Receiver<Layout>,
+    /// Plain mode: where the proxy listens for tunnels behind the recorder.
+    recorded: Option<SocketAddr>,
     broker: Option<Arc<Broker>>,
 }
 
@@ -77,6 +79,7 @@ impl Sidecar {
                 .collect(),
             plain: place.is_plain(),
             layouts: place.layouts(),
+            recorded: None,
             broker,
         };
         let task = tokio::spawn(start.keep(tell_ready, stop.clone()));
@@ -127,7 +130,10 @@ impl Start {
         };
         let layout = self.layouts.borrow_and_update().clone();
         let (ready_reader, ready_writer) = output::pipe().context("make a pipe")?;
-        let descriptors = self.descriptors(self.bootstrap(token, &layout).await?, ready_writer)?;
+        let descriptors = {
+            let bootstrap = self.bootstrap(token, &layout).await?;
+            self.descriptors(bootstrap, ready_writer)?
+        };
         let spec = ProcessSpec {
             argv: ["/proc/self/exe", "proxy", "--bootstrap-fd", &BOOTSTRAP.to_string()]
                 .map(str::to_owned)
@@ -171,10 +177,10 @@ impl Start {
         Ok(self.shared.api.mint_token(&TokenRequest { identity, uid }).await?)
     }
 
-    async fn bootstrap(&self, token: TokenAnswer, layout: &Layout) -> anyhow::Result<Bootstrap> {
-        let (name, namespace) = self.pod.name().split_once('.').unwrap_or((self.pod.name(), "default"));
+    async fn bootstrap(&mut self, token: TokenAnswer, layout: &Layout) -> anyhow::Result<Bootstrap> {
         let gateway = self.process.run == Run::Gateway;
         let plain = if !gateway && self.plain { Some(self.plain(layout).await?) } else { None };
+        let (name, namespace) = self.pod.name().split_once('.').unwrap_or((self.pod.name(), "default"));
         let trust_domain = token.control_identity.trim_start_matches("spiffe://").split('/').next();
         Ok(Bootstrap {
             role: if gateway { "gateway" } else { "sidecar" }.to_owned(),
@@ -211,13 +217,20 @@ impl Start {
     }
 
     /// Plain mode's listeners. In front of a proxy that is recorded stands the recorder.
-    async fn plain(&self, layout: &Layout) -> anyhow::Result<Plain> {
+    async fn plain(&mut self, layout: &Layout) -> anyhow::Result<Plain> {
         let own = self.networks[0].addr();
         let mut hbone = SocketAddr::new(own, 15008);
         if self.shared.options.tap.as_deref() == Some(self.pod.name()) {
-            let recorder = TcpListener::bind(hbone).await.with_context(|| format!("record at {hbone}"))?;
-            hbone.set_port(plain::free_port()?);
-            tokio::spawn(Arc::clone(&self.shared.tap).relay(recorder, hbone));
+            hbone = match self.recorded {
+                Some(behind) => behind,
+                None => {
+                    let recorder = TcpListener::bind(hbone).await;
+                    let recorder = recorder.with_context(|| format!("record at {hbone}"))?;
+                    hbone.set_port(plain::free_port()?);
+                    tokio::spawn(Arc::clone(&self.shared.tap).relay(recorder, hbone));
+                    *self.recorded.insert(hbone)
+                }
+            };
         }
         let inbound = layout
             .ports
