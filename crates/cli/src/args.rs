@@ -73,6 +73,7 @@ pub enum Color {
 pub enum Command {
     Demo(DemoArgs),
     Up(UpArgs),
+    Run(RunArgs),
     Status(StatusArgs),
     Dump(DumpArgs),
     Echo(EchoArgs),

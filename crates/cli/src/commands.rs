@@ -8,6 +8,7 @@ mod echo;
 mod explain;
 mod load;
 mod proxy;
+mod run;
 mod status;
 mod up;
 
@@ -26,6 +27,7 @@ pub fn run(command: Command, output: &mut Output) -> anyhow::Result<ExitCode> {
         Command::Proxy(args) => proxy::run(&args),
         Command::Demo(args) => demo::run(args, output),
         Command::Up(args) => up::run(args, output),
+        Command::Run(args) => run::run(args, output),
         Command::Status(args) => status::run(args, output),
         Command::Dump(args) => dump::run(args, output),
         Command::Completions(args) => completions::run(&args, output),

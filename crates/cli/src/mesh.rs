@@ -12,6 +12,7 @@ mod control;
 mod event;
 mod home;
 mod instance;
+pub(crate) mod join;
 mod pods;
 mod readiness;
 mod registration;
@@ -19,6 +20,7 @@ mod sidecar;
 mod tap;
 
 pub use admin::get as proxy_page;
+pub(crate) use command::environment;
 pub use control::ControlProcess;
 pub use event::{Event, Events};
 pub use home::{Announcement, Home};
@@ -125,6 +127,8 @@ impl Mesh {
         });
         let pods = Arc::new(pods::Pods::new(Arc::clone(&shared)));
         let admin = admin::serve(Arc::clone(&shared), Arc::clone(&pods), stop.clone()).await?;
+        let door = join::Door::open(shared.home.run())?;
+        join::sweep(&shared.api).await.context("forget what an earlier mesh left")?;
         shared.home.announce(&Announcement {
             environment: environment.name().to_owned(),
             supervisor: std::process::id(),
@@ -133,6 +137,7 @@ impl Mesh {
         })?;
         let tasks = vec![
             tokio::spawn(Arc::clone(&pods).follow(stop.clone())),
+            tokio::spawn(door.serve(Arc::clone(&pods), stop.clone())),
             tokio::spawn(event::tell_refused(refused, shared.events.clone())),
         ];
         Ok(Self { shared, attempts, control, pods, admin, stop, tasks })

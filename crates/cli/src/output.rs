@@ -7,7 +7,7 @@ mod error;
 mod table;
 mod words;
 
-pub use error::{WithHint, WrongUsage, is_broken_pipe};
+pub use error::{WithHint, WrongUsage, causes, hints, is_broken_pipe};
 pub use table::Table;
 pub use words::{bytes, duration, plural, rate};
 

@@ -28,7 +28,7 @@ pub struct RunArgs {
     pub service_account: String,
 
     /// Port that the process listens on; repeatable.
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: Vec<u16>,
 
     /// Label of the workload; repeatable.

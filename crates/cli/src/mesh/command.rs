@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use ipnet::IpNet;
@@ -142,12 +143,35 @@ fn references(process: &Process) -> anyhow::Result<BTreeSet<ServiceReference>> {
     Ok(references)
 }
 
+/// What an application starts from, before the mesh adds to it.
+pub(crate) struct Base {
+    /// Environment under that of the process.
+    pub(crate) env: Vec<(String, String)>,
+    /// What relative working directories are below.
+    pub(crate) directory: PathBuf,
+}
+
+impl Base {
+    /// Of a process of the directory: our own environment.
+    pub(crate) fn of_directory(directory: &Path) -> Self {
+        let directory = std::path::absolute(directory).unwrap_or_else(|_| directory.to_owned());
+        Self { env: environment(), directory }
+    }
+}
+
+/// Our own environment. Variables that are not UTF-8 are left out: they could not be handed on.
+pub(crate) fn environment() -> Vec<(String, String)> {
+    let text =
+        |(name, value): (OsString, OsString)| Some((name.into_string().ok()?, value.into_string().ok()?));
+    std::env::vars_os().filter_map(text).collect()
+}
+
 /// How the application is started.
 pub(crate) fn application(
-    shared: &Shared,
     pod: &str,
     process: &Process,
     wanted: &Command,
+    base: Base,
     place: &Place,
     layout: &Layout,
 ) -> anyhow::Result<ProcessSpec> {
@@ -156,13 +180,15 @@ pub(crate) fn application(
     if argv.is_empty() {
         bail!("{pod} has no command; write spec.command");
     }
-    let mut env: Vec<(String, String)> =
-        std::env::vars().filter(|(name, _)| name != "LATEEN_STATE").collect();
+    let mut env = base.env;
+    // The state is no business of an application.
+    env.retain(|(name, _)| name != "LATEEN_STATE");
+    let path = path_with_us(env.iter().find(|(name, _)| name == "PATH").map(|(_, path)| path.as_str()));
     let mut set = |name: &str, value: String| {
         env.retain(|(known, _)| known != name);
         env.push((name.to_owned(), value));
     };
-    set("PATH", path_with_us());
+    set("PATH", path);
     set("POD_NAME", pod.split('.').next().unwrap_or(pod).to_owned());
     set("POD_NAMESPACE", process.namespace.clone());
     if let Some((port, at)) = layout.ports.first() {
@@ -183,8 +209,10 @@ pub(crate) fn application(
     for (name, value) in &wanted.env {
         set(name, expand(value)?);
     }
-    let dir = std::path::absolute(&shared.options.dir).unwrap_or_else(|_| shared.options.dir.clone());
-    let cwd = wanted.working_dir.as_ref().map_or_else(|| dir.clone(), |below| dir.join(below));
+    let cwd = wanted
+        .working_dir
+        .as_ref()
+        .map_or_else(|| base.directory.clone(), |below| base.directory.join(below));
     Ok(ProcessSpec { argv, env, cwd: Some(cwd), kind: Kind::Application })
 }
 
@@ -205,9 +233,9 @@ fn expand(text: &String, place: &Place, layout: &Layout) -> anyhow::Result<Strin
 }
 
 /// `PATH` with the directory of this program last, so that `lateen` can be named as a command.
-fn path_with_us() -> String {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
+fn path_with_us(path: Option<&str>) -> String {
+    let path = path.unwrap_or("/usr/local/bin:/usr/bin:/bin");
     let us = std::env::current_exe().ok().and_then(|program| program.parent().map(ToOwned::to_owned));
-    let all = std::env::split_paths(&path).chain(us);
-    std::env::join_paths(all).unwrap_or(path).to_string_lossy().into_owned()
+    let all = std::env::split_paths(path).chain(us);
+    std::env::join_paths(all).ok().and_then(|all| all.into_string().ok()).unwrap_or_else(|| path.to_owned())
 }

@@ -5,17 +5,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lateen_control::api::types::{Instance, Port, Process, Restart, Run, Tunnel};
+use lateen_control::api::types::{Command, Instance, Port, Process, Restart, Run, Tunnel};
 use lateen_model::RestartPolicy;
 use lateen_sandbox::broker::{Broker, Policy};
 use lateen_sandbox::restart::Restarts;
-use lateen_sandbox::{Descriptors, Kind, Pod, PodSpec, ProcessSpec, Resolver, SocketKind, output};
+use lateen_sandbox::{Descriptors, Kind, Pod, PodSpec, Resolver, SocketKind, output};
+use nix::sys::signal::Signal;
 use tokio_util::sync::CancellationToken;
 
-use super::command::Place;
+use super::command::{Base, Layout, Place};
+use super::join::{Answer, Guest};
 use super::registration::Registration;
 use super::sidecar::Sidecar;
 use super::{Event, GRACE, Shared, command, readiness};
+use crate::output::WithHint as _;
 
 /// A program that cannot have its port ends this soon.
 const CANNOT_LISTEN: Duration = Duration::from_secs(1);
@@ -48,73 +51,247 @@ impl Facts {
     }
 }
 
-/// Lives until told to stop; what fails is told and tried again.
-pub(crate) async fn live(
-    shared: &Arc<Shared>,
-    pod: &str,
-    process: &Process,
-    facts: &Facts,
-    stop: &CancellationToken,
-) {
-    let mut wait = Duration::from_millis(200);
-    loop {
-        match once(shared, pod, process, facts, stop).await {
-            Ok(()) => return,
-            Err(error) => shared.events.problem(pod, &error),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(10)),
-            () = stop.cancelled() => return,
-        }
-    }
+/// One pod to be: what runs in it, for whom, and until when.
+pub(crate) struct Life<'a> {
+    pub(crate) shared: &'a Arc<Shared>,
+    /// `name.namespace`.
+    pub(crate) pod: &'a str,
+    pub(crate) process: &'a Process,
+    /// The caller of `lateen run`, when the process is not one of the directory.
+    pub(crate) guest: Option<&'a Guest>,
+    pub(crate) facts: &'a Facts,
+    pub(crate) stop: &'a CancellationToken,
 }
 
-async fn once(
-    shared: &Arc<Shared>,
-    name: &str,
-    process: &Process,
-    facts: &Facts,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let place = Place::find(shared, name, process)?;
-    let pod =
-        shared.sandbox.make_pod(pod_spec(shared, name, process, &place)).await.context("make the pod")?;
-    for warning in pod.warnings() {
-        shared.events.tell(Event::Problem { about: name.to_owned(), problem: warning.clone() });
-    }
-    let broker = broker(shared, process, &place);
-    facts.with(|known| {
-        known.broker = broker.clone();
-    });
-    let (instance_name, _) = name.split_once('.').unwrap_or((name, ""));
-    let registration =
-        Registration::start(Arc::clone(shared), process.namespace.clone(), instance_name.to_owned());
-    let is_gateway = process.run == Run::Gateway;
-    registration.set(registered(process, &place, false));
-    tokio::select! {
-        () = registration.told() => {}
-        () = stop.cancelled() => {}
-    }
-    tap(shared, &pod).await?;
-    let sidecar = Sidecar::start(shared, &pod, process, &place, broker);
-    let lived = tokio::select! {
-        () = sidecar.ready() => {
-            shared.events.tell(Event::ProxyReady { pod: name.to_owned() });
-            if is_gateway {
-                registration.set(registered(process, &place, true));
-                stop.cancelled().await;
-                Ok(())
-            } else {
-                applications(shared, &pod, process, &place, facts, &registration, stop).await
+/// A pod that stands, with what surrounds its application.
+struct Stage {
+    pod: Pod,
+    place: Place,
+    registration: Registration,
+}
+
+impl Life<'_> {
+    /// Lives until told to stop; what fails is told and tried again.
+    pub(crate) async fn live(&self) {
+        let mut wait = Duration::from_millis(200);
+        loop {
+            match self.once().await {
+                Ok(()) => return,
+                Err(error) => self.shared.events.problem(self.pod, &error),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(wait) => wait = (wait * 2).min(Duration::from_secs(10)),
+                () = self.stop.cancelled() => return,
             }
         }
-        () = stop.cancelled() => Ok(()),
-    };
-    registration.end().await;
-    sidecar.stop().await;
-    facts.with(|known| *known = Known::default());
-    pod.remove().await.context("take the pod away")?;
-    lived
+    }
+
+    /// Lives until told to stop, or until the application of a guest has ended.
+    ///
+    /// # Errors
+    /// When the pod cannot be made or taken away, or the application of a guest does not start.
+    pub(crate) async fn once(&self) -> anyhow::Result<()> {
+        let place = Place::find(self.shared, self.pod, self.process)?;
+        let spec = self.pod_spec(&place);
+        let pod = self.shared.sandbox.make_pod(spec).await.context("make the pod")?;
+        for warning in pod.warnings() {
+            let problem = warning.clone();
+            self.shared.events.tell(Event::Problem { about: self.pod.to_owned(), problem });
+        }
+        let broker = self.broker(&place);
+        self.facts.with(|known| known.broker = broker.clone());
+        let (instance, _) = self.pod.split_once('.').unwrap_or((self.pod, ""));
+        let namespace = self.process.namespace.clone();
+        let registration = Registration::start(Arc::clone(self.shared), namespace, instance.to_owned());
+        let stage = Stage { pod, place, registration };
+        self.register(&stage, false);
+        tokio::select! {
+            () = stage.registration.told() => {}
+            () = self.stop.cancelled() => {}
+        }
+        tap(self.shared, &stage.pod).await?;
+        let sidecar = Sidecar::start(self.shared, &stage.pod, self.process, &stage.place, broker);
+        let lived = tokio::select! {
+            () = sidecar.ready() => self.perform(&stage).await,
+            () = self.stop.cancelled() => Ok(()),
+        };
+        stage.registration.end().await;
+        sidecar.stop().await;
+        self.facts.with(|known| *known = Known::default());
+        stage.pod.remove().await.context("take the pod away")?;
+        lived
+    }
+
+    /// What happens once the proxy is ready: a gateway is nothing more; else the application starts.
+    async fn perform(&self, stage: &Stage) -> anyhow::Result<()> {
+        self.shared.events.tell(Event::ProxyReady { pod: self.pod.to_owned() });
+        match &self.process.run {
+            Run::Gateway => {
+                self.register(stage, true);
+                self.stop.cancelled().await;
+                Ok(())
+            }
+            Run::Command(wanted) => self.applications(stage, wanted).await,
+        }
+    }
+
+    fn pod_spec(&self, place: &Place) -> PodSpec {
+        let shared = self.shared;
+        let bridge: Vec<_> = shared.book.lock().unwrap_or_else(PoisonError::into_inner).gateways();
+        let nameservers =
+            bridge.iter().filter(|network| network.addr().is_ipv4()).map(|network| network.addr()).collect();
+        let gateway = self.process.run == Run::Gateway;
+        PodSpec {
+            name: self.pod.to_owned(),
+            hostname: self.pod.split('.').next().unwrap_or(self.pod).chars().take(63).collect(),
+            addresses: place.networks.clone(),
+            rules: (!gateway && shared.environment.has_namespaces()).then(lateen_capture::Rules::default),
+            resolver: Some(Resolver::kubernetes(nameservers, &self.process.namespace, "cluster.local")),
+        }
+    }
+
+    /// The way to the machine: every pod in a namespace needs it; elsewhere only gateways, for their ports.
+    fn broker(&self, place: &Place) -> Option<Arc<Broker>> {
+        let gateway = self.process.run == Run::Gateway;
+        if !self.shared.environment.has_namespaces() && !gateway {
+            return None;
+        }
+        let book = self.shared.book.lock().unwrap_or_else(PoisonError::into_inner);
+        Some(Broker::new(Policy::new(gateway, &book.gateways(), place.inside.clone())))
+    }
+
+    /// Tells the control plane what is there, and whether it may be sent to.
+    fn register(&self, stage: &Stage, ready: bool) {
+        let process = self.process;
+        let port = |port: &Port| Port { name: port.name.clone(), port: port.port };
+        stage.registration.set(Instance {
+            process: process.name.clone(),
+            labels: process.labels.clone(),
+            service_account: process.service_account.clone(),
+            addresses: stage.place.addresses(),
+            ports: process.ports.iter().map(port).collect(),
+            tunnel: if process.run == Run::Gateway { Tunnel::None } else { Tunnel::Hbone },
+            ready,
+            node: "local".to_owned(),
+        });
+    }
+
+    /// Starts the application, again and again as its restart policy says.
+    async fn applications(&self, stage: &Stage, wanted: &Command) -> anyhow::Result<()> {
+        let mut restarts = Restarts::default();
+        let policy = match self.process.restart {
+            Restart::Always => RestartPolicy::Always,
+            Restart::OnFailure => RestartPolicy::OnFailure,
+            Restart::Never => RestartPolicy::Never,
+        };
+        loop {
+            let layout = stage.place.current();
+            let started = tokio::time::Instant::now();
+            let running = match self.start(stage, wanted, &layout).await {
+                Ok(running) => running,
+                Err(error) if self.guest.is_some() => return Err(error),
+                Err(error) => {
+                    self.shared.events.problem(self.pod, &error);
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_secs(2)) => continue,
+                        () = self.stop.cancelled() => return Ok(()),
+                    }
+                }
+            };
+            let (exit, asked) = self.watch(stage, &layout, &running).await;
+            if let Some(guest) = self.guest {
+                guest.tell(Answer::Exited(exit));
+                return Ok(());
+            }
+            if asked {
+                return Ok(());
+            }
+            if started.elapsed() < CANNOT_LISTEN {
+                // Perhaps somebody else took its free port.
+                stage.place.renew()?;
+            }
+            let Some(wait) = restarts.after(policy, exit, started.elapsed()) else {
+                self.stop.cancelled().await;
+                return Ok(());
+            };
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.stop.cancelled() => return Ok(()),
+            }
+        }
+    }
+
+    /// Starts the application once.
+    async fn start(
+        &self,
+        stage: &Stage,
+        wanted: &Command,
+        layout: &Layout,
+    ) -> anyhow::Result<lateen_sandbox::Process> {
+        let base = match self.guest {
+            None => Base::of_directory(&self.shared.options.dir),
+            Some(guest) => Base { env: guest.env.clone(), directory: guest.directory.clone() },
+        };
+        let spec = command::application(self.pod, self.process, wanted, base, &stage.place, layout)?;
+        debug_assert_eq!(spec.kind, Kind::Application);
+        let descriptors = match self.guest {
+            None => self.pipes()?,
+            Some(guest) => guest.descriptors(),
+        };
+        let program = spec.argv.first().cloned().unwrap_or_default();
+        let running = stage.pod.spawn(spec, descriptors).await.with_context(|| format!("start {program}"));
+        let running =
+            running.hint("is it an executable file, named with its path or in a directory of PATH?")?;
+        self.facts.with(|known| known.application = Some(running.clone()));
+        self.shared.events.tell(Event::Started { pod: self.pod.to_owned(), pid: running.pid() });
+        if let Some(guest) = self.guest {
+            guest.tell(Answer::Started { pid: running.pid() });
+        }
+        Ok(running)
+    }
+
+    /// Standard output and error that are shown with the name of the pod.
+    fn pipes(&self) -> anyhow::Result<Descriptors> {
+        let mut descriptors = Descriptors::new();
+        for number in [1, 2] {
+            let (reader, writer) = output::pipe().context("make a pipe")?;
+            descriptors = descriptors.with(number, writer);
+            let (prefix, show) = (format!("{} | ", self.pod), self.shared.options.show_output);
+            tokio::spawn(async move {
+                let write = |line: &[u8]| if show { output::to_standard_error(line) } else { Ok(()) };
+                let _ = output::relay(reader, &prefix, write).await;
+            });
+        }
+        Ok(descriptors)
+    }
+
+    /// Watches a running application to its end: how it ended, and whether it was asked to.
+    async fn watch(
+        &self,
+        stage: &Stage,
+        layout: &Layout,
+        running: &lateen_sandbox::Process,
+    ) -> (lateen_sandbox::Exit, bool) {
+        let watched = readiness::watch(self.process, &stage.pod, &stage.place, layout, |ready| {
+            self.register(stage, ready);
+            self.shared.events.tell(Event::Ready { pod: self.pod.to_owned(), ready });
+        });
+        let exit = tokio::select! {
+            exit = running.wait() => exit,
+            never = watched => match never {},
+            () = self.stop.cancelled() => return (self.end(stage, running).await, true),
+        };
+        self.register(stage, false);
+        self.facts.with(|known| known.application = None);
+        self.shared.events.tell(Event::Exited { pod: self.pod.to_owned(), exit });
+        (exit, false)
+    }
+
+    /// Ends a running application. Callers learn that it goes before it does.
+    async fn end(&self, stage: &Stage, running: &lateen_sandbox::Process) -> lateen_sandbox::Exit {
+        self.register(stage, false);
+        running.stop(GRACE).await.unwrap_or(lateen_sandbox::Exit::Signal(Signal::SIGKILL as i32))
+    }
 }
 
 /// Begins to record the wire of the pod that was named for it, before anything is on it.
@@ -124,122 +301,4 @@ async fn tap(shared: &Shared, pod: &Pod) -> anyhow::Result<()> {
         tokio::spawn(Arc::clone(&shared.tap).frames(socket));
     }
     Ok(())
-}
-
-fn pod_spec(shared: &Shared, name: &str, process: &Process, place: &Place) -> PodSpec {
-    let bridge: Vec<_> = shared.book.lock().unwrap_or_else(PoisonError::into_inner).gateways();
-    let nameservers =
-        bridge.iter().filter(|network| network.addr().is_ipv4()).map(|network| network.addr()).collect();
-    let gateway = process.run == Run::Gateway;
-    PodSpec {
-        name: name.to_owned(),
-        hostname: name.split('.').next().unwrap_or(name).chars().take(63).collect(),
-        addresses: place.networks.clone(),
-        rules: (!gateway && shared.environment.has_namespaces()).then(lateen_capture::Rules::default),
-        resolver: Some(Resolver::kubernetes(nameservers, &process.namespace, "cluster.local")),
-    }
-}
-
-/// The way to the machine: every pod in a namespace needs it; elsewhere only gateways, for their ports.
-fn broker(shared: &Shared, process: &Process, place: &Place) -> Option<Arc<Broker>> {
-    let gateway = process.run == Run::Gateway;
-    if !shared.environment.has_namespaces() && !gateway {
-        return None;
-    }
-    let book = shared.book.lock().unwrap_or_else(PoisonError::into_inner);
-    Some(Broker::new(Policy::new(gateway, &book.gateways(), place.inside.clone())))
-}
-
-fn registered(process: &Process, place: &Place, ready: bool) -> Instance {
-    Instance {
-        process: process.name.clone(),
-        labels: process.labels.clone(),
-        service_account: process.service_account.clone(),
-        addresses: place.addresses(),
-        ports: process.ports.iter().map(|port| Port { name: port.name.clone(), port: port.port }).collect(),
-        tunnel: if process.run == Run::Gateway { Tunnel::None } else { Tunnel::Hbone },
-        ready,
-        node: "local".to_owned(),
-    }
-}
-
-/// Starts the application, again and again as its restart policy says.
-async fn applications(
-    shared: &Arc<Shared>,
-    pod: &Pod,
-    process: &Process,
-    place: &Place,
-    facts: &Facts,
-    registration: &Registration,
-    stop: &CancellationToken,
-) -> anyhow::Result<()> {
-    let Run::Command(wanted) = &process.run else { return Ok(()) };
-    let mut restarts = Restarts::default();
-    let policy = match process.restart {
-        Restart::Always => RestartPolicy::Always,
-        Restart::OnFailure => RestartPolicy::OnFailure,
-        Restart::Never => RestartPolicy::Never,
-    };
-    loop {
-        let layout = place.current();
-        let spec = command::application(shared, pod.name(), process, wanted, place, &layout)?;
-        let started = tokio::time::Instant::now();
-        let running = match start(shared, pod, spec).await {
-            Ok(running) => running,
-            Err(error) => {
-                shared.events.problem(pod.name(), &error);
-                tokio::select! {
-                    () = tokio::time::sleep(Duration::from_secs(2)) => continue,
-                    () = stop.cancelled() => return Ok(()),
-                }
-            }
-        };
-        facts.with(|known| known.application = Some(running.clone()));
-        shared.events.tell(Event::Started { pod: pod.name().to_owned(), pid: running.pid() });
-        let watched = readiness::watch(process, pod, place, &layout, |ready| {
-            registration.set(registered(process, place, ready));
-            shared.events.tell(Event::Ready { pod: pod.name().to_owned(), ready });
-        });
-        let exit = tokio::select! {
-            exit = running.wait() => exit,
-            never = watched => match never {},
-            () = stop.cancelled() => {
-                // Callers learn that it goes before it does.
-                registration.set(registered(process, place, false));
-                let _ = running.stop(GRACE).await;
-                return Ok(());
-            }
-        };
-        registration.set(registered(process, place, false));
-        facts.with(|known| known.application = None);
-        shared.events.tell(Event::Exited { pod: pod.name().to_owned(), exit });
-        if started.elapsed() < CANNOT_LISTEN {
-            // Perhaps somebody else took its free port.
-            place.renew()?;
-        }
-        let Some(wait) = restarts.after(policy, exit, started.elapsed()) else {
-            stop.cancelled().await;
-            return Ok(());
-        };
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            () = stop.cancelled() => return Ok(()),
-        }
-    }
-}
-
-async fn start(shared: &Shared, pod: &Pod, spec: ProcessSpec) -> anyhow::Result<lateen_sandbox::Process> {
-    debug_assert_eq!(spec.kind, Kind::Application);
-    let program = spec.argv.first().cloned().unwrap_or_default();
-    let mut descriptors = Descriptors::new();
-    for number in [1, 2] {
-        let (reader, writer) = output::pipe().context("make a pipe")?;
-        descriptors = descriptors.with(number, writer);
-        let (prefix, show) = (format!("{} | ", pod.name()), shared.options.show_output);
-        tokio::spawn(async move {
-            let write = |line: &[u8]| if show { output::to_standard_error(line) } else { Ok(()) };
-            let _ = output::relay(reader, &prefix, write).await;
-        });
-    }
-    pod.spawn(spec, descriptors).await.with_context(|| format!("start {program}"))
 }

@@ -9,7 +9,7 @@ use lateen_sandbox::{Descriptors, Kind, Pod, ProcessSpec, SocketKind};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::command::{Layout, Place};
+use super::command::{Layout, Place, environment};
 
 /// Between two questions until an application answers first: starting is told at once.
 const EAGER: Duration = Duration::from_millis(20);
@@ -61,12 +61,8 @@ async fn ask(probe: &Probe, pod: &Pod, place: &Place, layout: &Layout) -> bool {
             None => false,
         },
         ProbeCheck::Exec { command } => {
-            let spec = ProcessSpec {
-                argv: command.clone(),
-                env: std::env::vars().collect(),
-                cwd: None,
-                kind: Kind::Application,
-            };
+            let spec =
+                ProcessSpec { argv: command.clone(), env: environment(), cwd: None, kind: Kind::Application };
             let Ok(running) = pod.spawn(spec, Descriptors::new()).await else { return false };
             match tokio::time::timeout(limit, running.wait()).await {
                 Ok(exit) => exit.is_success(),

@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Layout, Place};
-use super::{Shared, access};
+use super::{Shared, access, command};
 
 /// Numbers of inherited descriptors.
 const BOOTSTRAP: i32 = 3;
@@ -138,7 +138,8 @@ impl Start {
             argv: ["/proc/self/exe", "proxy", "--bootstrap-fd", &BOOTSTRAP.to_string()]
                 .map(str::to_owned)
                 .to_vec(),
-            env: std::env::vars()
+            env: command::environment()
+                .into_iter()
                 .filter(|(name, _)| name == "LATEEN_LOG" || name == "RUST_BACKTRACE")
                 .collect(),
             cwd: None,

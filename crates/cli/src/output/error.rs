@@ -58,6 +58,15 @@ pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// `error: what: why: why` and, when there is one, `hint: what to do`.
 pub(super) fn describe(error: &anyhow::Error) -> String {
+    let mut lines = format!("{} {}", styled(BAD, "error:"), causes(error));
+    for hint in hints(error) {
+        lines.push_str(&format!("\n{} {hint}", styled(STRONG, "hint:")));
+    }
+    lines
+}
+
+/// `what: why: why`.
+pub fn causes(error: &anyhow::Error) -> String {
     let mut causes: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = cause.to_string();
@@ -66,11 +75,12 @@ pub(super) fn describe(error: &anyhow::Error) -> String {
             causes.push(text);
         }
     }
-    let mut lines = format!("{} {}", styled(BAD, "error:"), causes.join(": "));
-    for hint in error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>()) {
-        lines.push_str(&format!("\n{} {}", styled(STRONG, "hint:"), hint.hint));
-    }
-    lines
+    causes.join(": ")
+}
+
+/// What to do about it, as far as anybody knew.
+pub fn hints(error: &anyhow::Error) -> impl Iterator<Item = &str> {
+    error.chain().filter_map(|cause| cause.downcast_ref::<Hinted>()).map(|hinted| hinted.hint.as_str())
 }
 
 #[cfg(test)]
