@@ -4,11 +4,17 @@
 
 #[path = "end_to_end/binary.rs"]
 mod binary;
+#[path = "end_to_end/completions.rs"]
+mod completions;
 #[path = "end_to_end/echo.rs"]
 mod echo;
 #[path = "end_to_end/explain.rs"]
 mod explain;
 #[path = "end_to_end/load.rs"]
 mod load;
+#[path = "end_to_end/mesh.rs"]
+mod mesh;
+#[path = "end_to_end/run.rs"]
+mod run;
 #[path = "end_to_end/service.rs"]
 mod service;
