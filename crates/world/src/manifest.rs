@@ -106,7 +106,8 @@ impl FileParser<'_> {
         drafts.into_iter().for_each(|draft| reader.push(draft));
         let whole = 0..text.len();
         let Some(root) = root else {
-            return self.unknown(&reader, &text, broken.then(|| salvage(document.text)));
+            let salvaged = if broken { salvage(document.text) } else { None };
+            return self.unknown(&reader, &text, salvaged, document.line);
         };
         match root.get("items") {
             Some(items)
@@ -131,12 +132,11 @@ impl FileParser<'_> {
     }
 
     /// A document whose object is not known: its problems belong to the file.
-    fn unknown(&mut self, reader: &Reader, text: &str, salvaged: Option<Option<(ObjectKey, u32)>>) {
-        let key = salvaged.clone().flatten().map(|(key, _)| key);
+    fn unknown(&mut self, reader: &Reader, text: &str, key: Option<ObjectKey>, line: u32) {
         self.parsed.unreadable |= key.is_none() && reader.count(Severity::Error) > 0;
         let problems = finish(reader, self.file, text, key.as_ref(), None);
-        match salvaged.flatten() {
-            Some((key, line)) => self.parsed.manifests.push(Manifest {
+        match key {
+            Some(key) => self.parsed.manifests.push(Manifest {
                 meta: Meta {
                     labels: Labels::default(),
                     annotations: BTreeMap::new(),
@@ -177,16 +177,16 @@ impl FileParser<'_> {
         cut: bool,
     ) {
         let Some(kind) = kind(root, &reader) else {
-            let salvaged = cut.then(|| salvage(text)).filter(|_| range.len() == text.len());
-            return self.unknown(&reader, text, salvaged);
+            let salvaged = if cut && range.len() == text.len() { salvage(text) } else { None };
+            return self.unknown(&reader, text, salvaged, root.span.line);
         };
         let Some(kind) = kind else {
             // A kind of somebody else's: said once, and no reason to keep anything.
             return self.tell(&reader, text, None, Some(root));
         };
         let Some((name, namespace, meta)) = metadata(kind, root, &reader) else {
-            let salvaged = cut.then(|| salvage(text)).filter(|_| range.len() == text.len());
-            return self.unknown(&reader, text, salvaged);
+            let salvaged = if cut && range.len() == text.len() { salvage(text) } else { None };
+            return self.unknown(&reader, text, salvaged, root.span.line);
         };
         let key = ObjectKey::new(kind, namespace, name);
         if kind.is_workload() {
@@ -259,39 +259,28 @@ fn kind(root: &Node, reader: &Reader) -> Option<Option<ObjectKind>> {
         }
         return Some(Some(found));
     }
-    if ObjectKind::groups().any(|known| known == group) {
-        let suggestion = nearest(&kind, ObjectKind::names_of(group));
-        let misspelt = suggestion.is_some();
-        let message = format!("{:?} is no kind that is known in {:?}", kind.as_str(), version.as_str());
-        // A core kind such as PersistentVolume is simply not about the mesh.
-        let draft = if misspelt {
-            Draft::error(kind.span, message)
-        } else {
-            Draft::warning(kind.span, format!("{message}, and is left alone"))
-        };
-        reader.push(draft.suggest(suggestion));
-        return if misspelt { None } else { Some(None) };
+    let ours = ObjectKind::groups().any(|known| known == group);
+    if ours && let Some(suggestion) = nearest(&kind, ObjectKind::names_of(group)) {
+        let message = format!("{:?} is no kind of {:?}", kind.as_str(), version.as_str());
+        reader.push(Draft::error(kind.span, message).suggest(Some(suggestion)));
+        return None;
     }
-    let group_suggestion = ObjectKind::groups_of(&kind)
-        .chain(ObjectKind::groups())
-        .find(|known| nearest(group, [*known]).is_some());
-    match group_suggestion {
-        Some(known) if !known.is_empty() => {
-            let suggestion = qualified(known, number);
-            reader.push(
-                Draft::error(version.span, format!("{:?} is no API group that is known", group))
-                    .suggest(Some(suggestion)),
-            );
-            None
-        }
-        _ => {
-            reader.push(Draft::warning(
-                kind.span,
-                format!("{:?} of {group:?} is not known, and is left alone", kind.as_str()),
-            ));
-            Some(None)
-        }
+    // A group that is nearly one of ours, or a kind of ours under another of our groups.
+    let close = |known: &&str| strsim::damerau_levenshtein(known, group) <= 2;
+    let group_of_kind = ObjectKind::groups_of(&kind).next().filter(|known| ours && !known.is_empty());
+    if let Some(known) =
+        ObjectKind::groups().find(close).filter(|_| !ours && !group.is_empty()).or(group_of_kind)
+    {
+        let number = ObjectKind::find(known, &kind).map_or(number, |kind| kind.versions()[0]);
+        let message = format!("{:?} has no kind {:?}", version.as_str(), kind.as_str());
+        reader.push(Draft::error(version.span, message).suggest(Some(qualified(known, number))));
+        return None;
     }
+    // Most kinds of a cluster are not about the mesh.
+    let message =
+        format!("{:?} of {:?} is not read here, and is left alone", kind.as_str(), version.as_str());
+    reader.push(Draft::warning(kind.span, message));
+    Some(None)
 }
 
 fn qualified(group: &str, number: &str) -> String {
@@ -442,7 +431,7 @@ fn instead_of_workload(kind: ObjectKind, key: &ObjectKey, root: &Node) -> String
 }
 
 /// What can be told of an object whose text is no YAML: the lines of a usual layout.
-fn salvage(text: &str) -> Option<(ObjectKey, u32)> {
+fn salvage(text: &str) -> Option<ObjectKey> {
     let (mut version, mut kind, mut name, mut namespace) = (None, None, None, None);
     let mut in_metadata = false;
     for line in text.lines() {
@@ -467,7 +456,7 @@ fn salvage(text: &str) -> Option<(ObjectKey, u32)> {
         Some(text) if !kind.is_cluster_wide() => Namespace::parse(&text).ok()?,
         _ => Namespace::default(),
     };
-    Some((ObjectKey::new(kind, namespace, name), 1))
+    Some(ObjectKey::new(kind, namespace, name))
 }
 
 #[cfg(test)]

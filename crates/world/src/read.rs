@@ -58,6 +58,7 @@ impl Reader {
             self.wrong_type(node, "a mapping");
             return None;
         };
+        let mut misspelt = false;
         for (key, value) in entries {
             let name = &*key.value;
             if enforced.contains(&name) {
@@ -69,6 +70,7 @@ impl Reader {
                 }
                 continue;
             }
+            misspelt = true;
             let candidates = enforced.iter().chain(known).copied();
             let suggestion = nearest(name, candidates);
             let draft = Draft::error(key.span, format!("there is no field `{name}` here"));
@@ -81,7 +83,7 @@ impl Reader {
             };
             self.push(draft);
         }
-        Some(Fields { reader: self, node })
+        Some(Fields { reader: self, node, misspelt })
     }
 
     pub(crate) fn wrong_type(&self, node: &Node, expected: &str) {
@@ -202,6 +204,8 @@ pub(crate) fn one_of(words: &[&str]) -> String {
 pub(crate) struct Fields<'a> {
     pub(crate) reader: &'a Reader,
     pub(crate) node: &'a Node,
+    /// A field here is not known, so one that is missing is likely that one.
+    misspelt: bool,
 }
 
 impl<'a> Fields<'a> {
@@ -221,9 +225,16 @@ impl<'a> Fields<'a> {
     pub(crate) fn need(&self, name: &str) -> Option<&'a Node> {
         let node = self.get(name);
         if node.is_none() {
-            self.reader.error(self.first_line(), format!("the field `{name}` is missing"));
+            self.lacks(Draft::error(self.first_line(), format!("the field `{name}` is missing")));
         }
         node
+    }
+
+    /// Says that something is missing, unless a misspelt field says so already.
+    pub(crate) fn lacks(&self, draft: Draft) {
+        if !self.misspelt {
+            self.reader.push(draft);
+        }
     }
 
     /// The place of the mapping, narrowed to its first key, so that a picture stays small.
@@ -313,13 +324,20 @@ impl<'a> Fields<'a> {
     }
 
     pub(crate) fn duration(&self, name: &str) -> Option<At<Duration>> {
-        let text = self.text(name)?;
+        const EXPECTED: &str = "a duration with its unit, such as 500ms, 10s or 1m30s";
+        let node = self.get(name)?;
+        let Some(text) = node.as_text() else {
+            self.reader
+                .push(Draft::error(node.span, format!("found {}", node.describe())).expected(EXPECTED));
+            return None;
+        };
+        let text = At { value: Str::from(text), span: node.span };
         match duration(&text) {
             Some(value) => Some(At { value, span: text.span }),
             None => {
                 self.reader.push(
                     Draft::error(text.span, format!("{:?} is not a duration", text.as_str()))
-                        .expected("a number with a unit, such as 500ms, 10s or 1m30s"),
+                        .expected(EXPECTED),
                 );
                 None
             }

@@ -68,7 +68,7 @@ pub(crate) fn virtual_service(node: &Node, reader: &Reader) -> Option<VirtualSer
         }
     }
     if !fields.has("http") && !fields.has("tls") && !fields.has("tcp") {
-        reader.error(head(&fields), "a VirtualService needs `http`");
+        fields.lacks(Draft::error(head(&fields), "a VirtualService needs `http`"));
     }
     let gateways = fields.texts("gateways");
     for gateway in &gateways {
@@ -108,7 +108,7 @@ fn http(node: &Node, reader: &Reader) -> Option<HttpSpec> {
     )?;
     let other = ["redirect", "directResponse", "delegate"].into_iter().any(|name| fields.has(name));
     if !other && fields.list("route").is_empty() {
-        reader.error(head(&fields), "this rule needs `route`");
+        fields.lacks(Draft::error(head(&fields), "this rule needs `route`"));
     }
     let timeout = fields.duration("timeout").map(|at| at.value).filter(|timeout| !timeout.is_zero());
     Some(HttpSpec {
@@ -180,7 +180,7 @@ pub(crate) fn string_match(node: &Node, reader: &Reader, ignore_case: bool) -> O
         (None, None, Some(text)) => reader.parse(&text, FullRegex::parse).map(StringMatch::Regex),
         _ => {
             let draft = Draft::error(head(&fields), "exactly one way to match is needed");
-            reader.push(draft.expected("`exact`, `prefix` or `regex`"));
+            fields.lacks(draft.expected("`exact`, `prefix` or `regex`"));
             None
         }
     }

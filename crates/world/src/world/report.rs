@@ -148,6 +148,9 @@ fn conditions(
             push(K::Accepted, false, "Unreadable", "its file has text that cannot be read".to_owned());
         }
         (Some((reason, message)), _) => push(K::Accepted, false, reason, message.clone()),
+        (None, None) if derived.not_enforced.is_some() => {
+            push(K::Accepted, false, "NotEnforced", String::new());
+        }
         (None, Some(error)) => push(K::Accepted, false, "Invalid", error.message.clone()),
         (None, None) => push(K::Accepted, true, "Accepted", String::new()),
     }
