@@ -5,7 +5,7 @@
 
 use crate::settings::Settings;
 use lateen_model::ServiceId;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Which service has which addresses. Kept over restarts, so that callers who remember an address are right.
@@ -20,6 +20,8 @@ const PROBES: u64 = 4096;
 pub(crate) struct Allocator {
     by_service: Allocations,
     used: HashMap<IpAddr, ServiceId>,
+    /// Those whose author chose the addresses: they are not kept when nobody asks for them any more.
+    claimed: HashSet<ServiceId>,
     v4: ipnet::Ipv4Net,
     v6: Option<ipnet::Ipv6Net>,
 }
@@ -30,6 +32,7 @@ impl Allocator {
         let mut allocator = Self {
             by_service: BTreeMap::new(),
             used: HashMap::new(),
+            claimed: HashSet::new(),
             v4: settings.service_range_v4,
             v6: settings.service_range_v6,
         };
@@ -53,6 +56,7 @@ impl Allocator {
         let refused: Vec<_> = wanted.iter().filter(taken).copied().collect();
         if refused.is_empty() {
             self.set(service.clone(), wanted.to_vec());
+            self.claimed.insert(service.clone());
         } else {
             self.allocate(service);
         }
@@ -61,6 +65,9 @@ impl Allocator {
 
     /// Gives a service one address of each family, those it had if they still fit.
     pub(crate) fn allocate(&mut self, service: &ServiceId) {
+        if self.claimed.contains(service) {
+            self.release(service);
+        }
         let had = self.get(service);
         let ours = |ip: &IpAddr| match ip {
             IpAddr::V4(ip) => self.v4.contains(ip),
@@ -79,6 +86,7 @@ impl Allocator {
 
     /// Takes the addresses of a service back. Says whether it had any.
     pub(crate) fn release(&mut self, service: &ServiceId) -> bool {
+        self.claimed.remove(service);
         let Some(addresses) = self.by_service.remove(service) else { return false };
         for ip in addresses {
             if self.used.get(&ip) == Some(service) {

@@ -4,7 +4,7 @@ use crate::object::{Meta, ObjectKey, ObjectKind};
 use crate::problem::{At, Draft, Problem, Severity, Span, nearest};
 use crate::read::{Reader, one_of};
 use crate::schema::{self, Spec};
-use crate::yaml::{self, Document, Node, Value};
+use crate::yaml::{self, Built, Document, Node, Value};
 use lateen_model::{Created, Labels, Namespace, ObjectName, Str};
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -99,42 +99,58 @@ impl FileParser<'_> {
     }
 
     fn document(&mut self, document: Document<'_>) {
-        let (root, drafts) = yaml::build(document, &mut self.budget);
+        let Built { root, drafts, cut } = yaml::build(document, &mut self.budget);
         let text: Arc<str> = document.text.into();
         let reader = Reader::default();
-        let broken = !drafts.is_empty();
-        drafts.into_iter().for_each(|draft| reader.push(draft));
-        let whole = 0..text.len();
         let Some(root) = root else {
-            let salvaged = if broken { salvage(document.text) } else { None };
-            return self.unknown(&reader, &text, salvaged, document.line);
+            drafts.into_iter().for_each(|draft| reader.push(draft));
+            let salvaged = if cut { salvage(document.text) } else { None };
+            return self.unknown(&reader, &text, 0..text.len(), salvaged, document.line);
         };
-        match root.get("items") {
-            Some(items)
-                if root.get("kind").and_then(Node::as_text).is_some_and(|kind| kind.ends_with("List")) =>
-            {
-                // A break within a list leaves its last item in doubt, and those after it unknown.
-                self.parsed.unreadable |= broken;
-                let last = items.as_list().unwrap_or_default().len().saturating_sub(1);
-                let list = reader;
-                for (index, item) in items.as_list().unwrap_or_default().iter().enumerate() {
-                    let reader = Reader::default();
-                    if broken && index == last {
-                        reader.error(item.span, "this item ends in text that is not YAML");
-                    }
-                    let range = item.span.start as usize..item.span.end as usize;
-                    self.object(item, reader, &text, range, item.span.column, broken && index == last);
-                }
-                self.tell(&list, &text, None, None);
+        let is_list = root.get("kind").and_then(Node::as_text).is_some_and(|kind| kind.ends_with("List"));
+        match root.get("items").and_then(Node::as_list).filter(|_| is_list) {
+            Some(items) => self.list(items, drafts, &text, cut),
+            None => {
+                drafts.into_iter().for_each(|draft| reader.push(draft));
+                let whole = Place { range: 0..text.len(), column: 1, cut };
+                self.object(&root, &reader, &text, whole);
             }
-            _ => self.object(&root, reader, &text, whole, 1, broken),
         }
     }
 
+    /// `kind: List`: each item by itself. A break leaves the last item in doubt, and those after it unknown.
+    fn list(&mut self, items: &[Node], mut drafts: Vec<Draft>, text: &Arc<str>, cut: bool) {
+        self.parsed.unreadable |= cut;
+        let last = items.len().saturating_sub(1);
+        for (index, item) in items.iter().enumerate() {
+            let reader = Reader::default();
+            let range = item.span.start as usize..item.span.end as usize;
+            let cut = cut && index == last;
+            if cut {
+                reader.error(item.span, "this item ends in text that is not YAML");
+            }
+            let (own, rest) =
+                drafts.into_iter().partition(|draft| !cut && range.contains(&(draft.span.start as usize)));
+            drafts = rest;
+            Vec::into_iter(own).for_each(|draft| reader.push(draft));
+            self.object(item, &reader, text, Place { range, column: item.span.column, cut });
+        }
+        let list = Reader::default();
+        drafts.into_iter().for_each(|draft| list.push(draft));
+        self.tell(&list, text, 0..text.len(), None);
+    }
+
     /// A document whose object is not known: its problems belong to the file.
-    fn unknown(&mut self, reader: &Reader, text: &str, key: Option<ObjectKey>, line: u32) {
+    fn unknown(
+        &mut self,
+        reader: &Reader,
+        text: &str,
+        range: Range<usize>,
+        key: Option<ObjectKey>,
+        line: u32,
+    ) {
         self.parsed.unreadable |= key.is_none() && reader.count(Severity::Error) > 0;
-        let problems = finish(reader, self.file, text, key.as_ref(), None);
+        let problems = finish(reader, self.file, text, range, key.as_ref(), None);
         match key {
             Some(key) => self.parsed.manifests.push(Manifest {
                 meta: Meta {
@@ -157,8 +173,8 @@ impl FileParser<'_> {
         }
     }
 
-    fn tell(&mut self, reader: &Reader, text: &str, key: Option<&ObjectKey>, root: Option<&Node>) {
-        let problems = finish(reader, self.file, text, key, root);
+    fn tell(&mut self, reader: &Reader, text: &str, range: Range<usize>, root: Option<&Node>) {
+        let problems = finish(reader, self.file, text, range, None, root);
         self.keep(problems);
     }
 
@@ -167,39 +183,31 @@ impl FileParser<'_> {
         self.parsed.problems.extend(problems.into_iter().take(room));
     }
 
-    fn object(
-        &mut self,
-        root: &Node,
-        reader: Reader,
-        text: &Arc<str>,
-        range: Range<usize>,
-        column: u32,
-        cut: bool,
-    ) {
-        let Some(kind) = kind(root, &reader) else {
-            let salvaged = if cut && range.len() == text.len() { salvage(text) } else { None };
-            return self.unknown(&reader, text, salvaged, root.span.line);
+    fn object(&mut self, root: &Node, reader: &Reader, text: &Arc<str>, place: Place) {
+        // What stands behind a break is unknown, so what is missing there is no news.
+        let scratch = Reader::default();
+        let told = if place.cut { &scratch } else { reader };
+        let whole = place.range.len() == text.len();
+        let salvaged = || if place.cut && whole { salvage(text) } else { None };
+        let Some(kind) = kind(root, told) else {
+            return self.unknown(reader, text, place.range.clone(), salvaged(), root.span.line);
         };
         let Some(kind) = kind else {
             // A kind of somebody else's: said once, and no reason to keep anything.
-            return self.tell(&reader, text, None, Some(root));
+            return self.tell(reader, text, place.range, Some(root));
         };
-        let Some((name, namespace, meta)) = metadata(kind, root, &reader) else {
-            let salvaged = if cut && range.len() == text.len() { salvage(text) } else { None };
-            return self.unknown(&reader, text, salvaged, root.span.line);
+        let Some((name, namespace, meta)) = metadata(kind, root, told) else {
+            return self.unknown(reader, text, place.range.clone(), salvaged(), root.span.line);
         };
         let key = ObjectKey::new(kind, namespace, name);
         if kind.is_workload() {
-            reader.unsupported(meta.name_span, instead_of_workload(kind, &key, root));
+            told.unsupported(meta.name_span, instead_of_workload(kind, &key, root));
         } else if let ObjectKind::Other(_) = kind {
-            reader.unsupported(meta.name_span, format!("{kind} is not enforced yet"));
+            told.unsupported(meta.name_span, format!("{kind} is not enforced yet"));
         }
-        // What stands behind a break is unknown, so what is missing there is no news.
-        let scratch = Reader::default();
-        let spec_reader = if cut { &scratch } else { &reader };
-        let spec = schema::read(kind, root, &key.namespace, &meta.labels, &meta.annotations, spec_reader);
-        let broken = reader.count(Severity::Error) > 0 || spec.is_none();
-        let problems = finish(&reader, self.file, text, Some(&key), Some(root));
+        let spec = schema::read(kind, root, &key.namespace, &meta.labels, &meta.annotations, told);
+        let broken = place.cut || reader.count(Severity::Error) > 0 || spec.is_none();
+        let problems = finish(reader, self.file, text, place.range.clone(), Some(&key), Some(root));
         self.parsed.manifests.push(Manifest {
             line: root.span.line,
             key,
@@ -209,24 +217,44 @@ impl FileParser<'_> {
             broken,
             file: self.file.clone(),
             document: Arc::clone(text),
-            range,
-            column,
+            range: place.range,
+            column: place.column,
         });
     }
+}
+
+/// Where an object stands in its document.
+struct Place {
+    range: Range<usize>,
+    column: u32,
+    /// Its text breaks in the middle.
+    cut: bool,
 }
 
 fn finish(
     reader: &Reader,
     file: &Str,
     text: &str,
+    range: Range<usize>,
     key: Option<&ObjectKey>,
     root: Option<&Node>,
 ) -> Vec<Problem> {
-    let finish = |draft: Draft| {
+    // Only its own text is looked at: a list may have very many items.
+    let own = text.get(range).unwrap_or_default();
+    let hide = may_be_secret(own, key);
+    let finish = |mut draft: Draft| {
+        if hide {
+            draft.span.end = draft.span.start;
+        }
         let path = root.map(|root| root.path_to(draft.span)).filter(|path| !path.is_empty());
         Problem { field: path.map(Str::from), ..draft.finish(file, text, key) }
     };
     reader.take().into_iter().map(finish).collect()
+}
+
+/// What stands in a Secret is shown nowhere, so neither is what may be one.
+fn may_be_secret(text: &str, key: Option<&ObjectKey>) -> bool {
+    key.is_none_or(|key| key.kind == ObjectKind::Secret) && text.contains("Secret")
 }
 
 /// The kind of an object. `None` where it cannot be told, `Some(None)` where it is none of ours.

@@ -48,7 +48,7 @@ pub(crate) struct State {
     pub(crate) mesh: MeshSettings,
     pub(crate) objects: HashMap<ObjectKey, Arc<Manifest>>,
     pub(crate) stating: HashMap<Fact, BTreeSet<ObjectKey>>,
-    pub(crate) selecting: HashMap<Option<Namespace>, BTreeMap<ObjectKey, Selecting>>,
+    pub(crate) selecting: Selectors,
     pub(crate) instances: HashMap<(Namespace, Str), Instance>,
     pub(crate) addresses: Allocator,
     /// Addresses asked for that another service has.
@@ -135,14 +135,58 @@ impl State {
 
     /// The objects whose selector names a workload with these labels in this namespace.
     pub(crate) fn selected_by(&self, namespace: &Namespace, labels: &Labels) -> Vec<ObjectKey> {
-        let own = self.selecting.get(&Some(namespace.clone()));
-        let all = self.selecting.get(&None);
-        own.into_iter()
-            .chain(all)
-            .flatten()
-            .filter(|(_, selecting)| selecting.selector.matches(labels))
-            .map(|(key, _)| key.clone())
-            .collect()
+        let mut keys: Vec<_> = self.selecting.naming(namespace, labels).cloned().collect();
+        keys.sort();
+        keys
+    }
+}
+
+/// Selectors by namespace and by the first label they ask for, so that a workload meets only those that
+/// may name it.
+#[derive(Default)]
+pub(crate) struct Selectors {
+    rows: HashMap<Option<Namespace>, HashMap<(Str, Str), BTreeMap<ObjectKey, Selecting>>>,
+}
+
+impl Selectors {
+    fn first(selecting: &Selecting) -> Option<(Str, Str)> {
+        selecting.selector.labels().iter().next().map(|(key, value)| (key.clone(), value.clone()))
+    }
+
+    pub(crate) fn insert(&mut self, key: ObjectKey, selecting: Selecting) {
+        let Some(first) = Self::first(&selecting) else { return };
+        let labels = self.rows.entry(selecting.namespace.clone()).or_default();
+        labels.entry(first).or_default().insert(key, selecting);
+    }
+
+    pub(crate) fn remove(&mut self, key: &ObjectKey, selecting: &Selecting) {
+        let Some(first) = Self::first(selecting) else { return };
+        let Some(labels) = self.rows.get_mut(&selecting.namespace) else { return };
+        let Some(keys) = labels.get_mut(&first) else { return };
+        keys.remove(key);
+        if keys.is_empty() {
+            labels.remove(&first);
+        }
+        if labels.is_empty() {
+            self.rows.remove(&selecting.namespace);
+        }
+    }
+
+    fn naming<'a>(
+        &'a self,
+        namespace: &Namespace,
+        labels: &'a Labels,
+    ) -> impl Iterator<Item = &'a ObjectKey> {
+        let own = self.rows.get(&Some(namespace.clone()));
+        let all = self.rows.get(&None);
+        own.into_iter().chain(all).flat_map(move |rows| {
+            labels
+                .iter()
+                .filter_map(move |(key, value)| rows.get(&(key.clone(), value.clone())))
+                .flatten()
+                .filter(move |(_, selecting)| selecting.selector.matches(labels))
+                .map(|(key, _)| key)
+        })
     }
 }
 

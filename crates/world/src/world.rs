@@ -10,7 +10,7 @@ use crate::problem::Problem;
 use crate::settings::Settings;
 use crate::slot::{InForce, Slot, StoredObject};
 use crate::status::Status;
-use crate::view::State;
+use crate::view::{Selectors, State};
 use graph::Graph;
 use lateen_model::{Catalog, Delta, Entry, Instance, MeshSettings, Namespace, Str};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -113,7 +113,7 @@ impl World {
                 mesh: MeshSettings::default(),
                 objects: HashMap::new(),
                 stating: HashMap::new(),
-                selecting: HashMap::new(),
+                selecting: Selectors::default(),
                 instances: HashMap::new(),
                 refused: HashMap::new(),
             },

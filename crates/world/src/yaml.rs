@@ -8,7 +8,7 @@ mod build;
 mod node;
 mod split;
 
-pub(crate) use build::build;
+pub(crate) use build::{Built, build};
 pub(crate) use node::{Node, Value};
 pub(crate) use split::{Document, documents};
 

@@ -210,7 +210,7 @@ fn security_never_seen_good_denies_what_can_be_read_of_it() {
         (ALLOW.replace("{source", "[{source"), Target::Selected),
         (ALLOW.replace("spec: {selector: {", "spec: {selector: }{"), own.clone()),
         (ALLOW.replace("[shop]", "[]"), Target::Selected),
-        (ALLOW.replace("spec: {selector", "spec: [{selector"), own.clone()),
+        (ALLOW.replace("spec: {selector", "spec: [{selector"), own),
     ] {
         let mut world = world(&[("a.yaml", &text)]);
         let found = policy(&world, Origin::AuthorizationPolicy, "guard");

@@ -12,6 +12,7 @@ const POOL: &[&str] = &[
     "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {selector: {app: b}, ports: [{name: http, port: 80}, {name: x, port: 81}]}}",
     "{apiVersion: v1, kind: Service, metadata: {name: b, namespace: far}, spec: {selector: {app: b}, ports: [{name: http, port: 80, targetPort: web}]}}",
     "{apiVersion: v1, kind: Service, metadata: {name: h}, spec: {clusterIP: None, selector: {app: a}, ports: [{port: 80}]}}",
+    "{apiVersion: v1, kind: Service, metadata: {name: a}, spec: {clusterIP: 240.240.3.3, ports: [{name: http, port: 80}]}}",
     "{apiVersion: v1, kind: Namespace, metadata: {name: far, labels: {open: \"yes\"}}}",
     "{apiVersion: lateen.dev/v1alpha1, kind: Mesh, metadata: {name: m1}, spec: {rootNamespace: far}}",
     "{apiVersion: lateen.dev/v1alpha1, kind: Mesh, metadata: {name: m2}, spec: {trustDomain: td.example}}",

@@ -5,9 +5,11 @@ use crate::object::{ObjectKey, ObjectKind};
 use crate::schema::Spec;
 use crate::schema::core::Addresses;
 use crate::translate;
-use crate::view::{Derived, Fact, Selecting, State, View, is_older};
-use lateen_model::{Delta, Entry, Instance, Key, Labels, MeshSettings, Namespace, Resource, Str, mesh_key};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use crate::view::{Derived, Fact, Selecting, Selectors, State, View, is_older};
+use lateen_model::{
+    Delta, Entry, Instance, Key, Labels, MeshSettings, Namespace, Resource, ServiceId, Str, mesh_key,
+};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -335,21 +337,20 @@ impl Graph {
 /// Puts a selector in or out of the index.
 fn select(state: &mut State, manifest: &Manifest, into: bool) -> Option<Selecting> {
     let selecting = state.selecting_of(manifest)?;
-    let of_namespace = state.selecting.entry(selecting.namespace.clone()).or_default();
     if into {
-        of_namespace.insert(manifest.key.clone(), selecting.clone());
+        state.selecting.insert(manifest.key.clone(), selecting.clone());
     } else {
-        of_namespace.remove(&manifest.key);
+        state.selecting.remove(&manifest.key, &selecting);
     }
     Some(selecting)
 }
 
 /// The root namespace decides how far a selector reaches, so with another mesh all are put in anew.
 fn reselect(state: &mut State) {
-    let mut all: HashMap<Option<Namespace>, BTreeMap<ObjectKey, Selecting>> = HashMap::new();
+    let mut all = Selectors::default();
     for manifest in state.objects.values() {
         if let Some(selecting) = state.selecting_of(manifest) {
-            all.entry(selecting.namespace.clone()).or_default().insert(manifest.key.clone(), selecting);
+            all.insert(manifest.key.clone(), selecting);
         }
     }
     state.selecting = all;
@@ -374,70 +375,64 @@ fn mesh_settings(state: &State) -> MeshSettings {
     mesh
 }
 
-/// Gives addresses to new services and takes those of gone ones back. What is asked for comes first, then
-/// the others by name, so that the order of reading does not matter.
+/// Gives addresses to new services and takes those of gone ones back, by what is in force now and in the
+/// order of names: addresses asked for first, then all others. So the order of reading does not matter.
 fn allocate(state: &mut State, changed: &[Changed], dirty: &mut BTreeSet<Unit>) -> bool {
-    let before = changed
-        .iter()
-        .filter_map(|(_, before, _)| before.as_ref())
-        .flat_map(|manifest| wants(state, manifest));
-    let after =
-        changed.iter().filter_map(|(_, _, after)| after.as_ref()).flat_map(|manifest| wants(state, manifest));
-    let before: BTreeMap<_, _> = before.collect();
-    let after: BTreeMap<_, _> = after.collect();
-    let had: HashMap<_, _> =
-        before.keys().chain(after.keys()).map(|id| (id.clone(), state.addresses.get(id).to_vec())).collect();
-    let mut freed = false;
-    for id in before.keys().filter(|id| !after.contains_key(id)) {
-        freed |= state.addresses.release(id);
-        state.refused.remove(id);
+    let versions = changed.iter().flat_map(|(_, before, after)| [before, after]).flatten();
+    let ids: BTreeSet<ServiceId> = versions
+        .flat_map(|manifest| wants(state, manifest))
+        .map(|(id, _)| id)
+        // Addresses that are given back may be what another one waits for.
+        .chain(state.refused.keys().cloned())
+        .collect();
+    let wanted: Vec<(ServiceId, Option<Wanted>)> =
+        ids.into_iter().map(|id| (id.clone(), wanted_by(state, &id))).collect();
+    let had: Vec<Vec<IpAddr>> = wanted.iter().map(|(id, _)| state.addresses.get(id).to_vec()).collect();
+    for (id, _) in wanted.iter().filter(|(_, wanted)| wanted.is_none()) {
+        state.addresses.release(id);
     }
-    for (id, wanted) in &after {
-        if let Some(wanted) = wanted {
-            let refused = state.addresses.claim(id, wanted);
-            if refused.is_empty() {
-                state.refused.remove(id)
-            } else {
-                state.refused.insert(id.clone(), refused)
-            };
+    let mut refused = Vec::new();
+    for (id, wanted) in &wanted {
+        if let Some(Some(addresses)) = wanted {
+            refused.push((id.clone(), state.addresses.claim(id, addresses)));
         }
     }
-    for (id, _) in after.iter().filter(|(_, wanted)| wanted.is_none()) {
-        state.refused.remove(id);
+    for (id, _) in wanted.iter().filter(|(_, wanted)| *wanted == Some(None)) {
         state.addresses.allocate(id);
     }
-    if freed {
-        retry_refused(state, dirty);
-    }
-    had.iter().any(|(id, addresses)| state.addresses.get(id) != addresses.as_slice())
-}
-
-/// Addresses were given back: somebody may have waited for them.
-fn retry_refused(state: &mut State, dirty: &mut BTreeSet<Unit>) {
-    let waiting: BTreeSet<_> = state.refused.keys().cloned().collect();
-    for id in waiting {
-        let keys = state.stating.get(&Fact::Host(id.hostname.as_str().into()));
-        let keys: Vec<_> =
-            keys.into_iter().flatten().filter(|key| key.namespace == id.namespace).cloned().collect();
-        for key in keys {
-            let Some(manifest) = state.objects.get(&key).cloned() else { continue };
-            for (id, wanted) in wants(state, &manifest) {
-                if let Some(wanted) = wanted {
-                    let refused = state.addresses.claim(&id, &wanted);
-                    if refused.is_empty() {
-                        state.refused.remove(&id)
-                    } else {
-                        state.refused.insert(id, refused)
-                    };
-                }
-            }
-            dirty.insert(Unit::Object(key));
+    let told = std::mem::take(&mut state.refused);
+    state.refused = refused.into_iter().filter(|(_, addresses)| !addresses.is_empty()).collect();
+    let mut any = false;
+    for ((id, _), had) in wanted.iter().zip(&had) {
+        let moved = state.addresses.get(id) != had.as_slice();
+        any |= moved;
+        if moved || told.get(id) != state.refused.get(id) {
+            let fact = Fact::Host(id.hostname.as_str().into());
+            let keys = state.stating.get(&fact).into_iter().flatten();
+            dirty.extend(keys.filter(|key| key.namespace == id.namespace).cloned().map(Unit::Object));
         }
     }
+    any
+}
+
+/// Addresses that are asked for, or (none) any.
+type Wanted = Option<Vec<IpAddr>>;
+
+/// What the objects in force want for a service: the first that names addresses has its way. None where
+/// no object wants any.
+fn wanted_by(state: &State, id: &ServiceId) -> Option<Wanted> {
+    let keys = state.stating.get(&Fact::Host(id.hostname.as_str().into()));
+    let objects = keys.into_iter().flatten().filter_map(|key| state.objects.get(key));
+    let all: Vec<Wanted> = objects
+        .flat_map(|manifest| wants(state, manifest))
+        .filter(|(found, _)| found == id)
+        .map(|(_, wanted)| wanted)
+        .collect();
+    all.iter().find(|wanted| wanted.is_some()).or(all.first()).cloned()
 }
 
 /// The services of an object that want virtual addresses, and which, if they say so.
-fn wants(state: &State, manifest: &Manifest) -> Vec<(lateen_model::ServiceId, Option<Vec<IpAddr>>)> {
+fn wants(state: &State, manifest: &Manifest) -> Vec<(ServiceId, Wanted)> {
     use crate::schema::entries::Single;
     let wanted = match &manifest.spec {
         Some(Spec::Service(spec)) => match &spec.addresses {

@@ -6,9 +6,17 @@ use crate::problem::{At, Draft, Span};
 use granit_parser::{Event, Parser, ScalarStyle, Tag};
 use std::collections::HashMap;
 
-/// The tree of a document as far as it could be read, and what is wrong with it.
-/// `budget` is the number of nodes left for the whole file.
-pub(crate) fn build(document: Document<'_>, budget: &mut usize) -> (Option<Node>, Vec<Draft>) {
+/// A document as far as it could be read.
+pub(crate) struct Built {
+    pub(crate) root: Option<Node>,
+    /// What is wrong with it.
+    pub(crate) drafts: Vec<Draft>,
+    /// It broke in the middle: what stands behind the last draft is not known.
+    pub(crate) cut: bool,
+}
+
+/// Reads a document; `budget` is the number of nodes left for the whole file.
+pub(crate) fn build(document: Document<'_>, budget: &mut usize) -> Built {
     let mut builder = Builder {
         document,
         stack: Vec::new(),
@@ -17,11 +25,13 @@ pub(crate) fn build(document: Document<'_>, budget: &mut usize) -> (Option<Node>
         drafts: Vec::new(),
         budget,
     };
-    if let Err(draft) = builder.run() {
+    let ended = builder.run();
+    let cut = ended.is_err();
+    if let Err(draft) = ended {
         builder.drafts.push(draft);
         builder.close();
     }
-    (builder.root, builder.drafts)
+    Built { root: builder.root, drafts: builder.drafts, cut }
 }
 
 /// A collection that is still open.
@@ -126,10 +136,7 @@ impl Builder<'_> {
                 Node { span: Span { end: self.trimmed(span.start, end), ..span }, value: Value::List(items) },
                 anchor,
             ),
-            Frame::Map { span, anchor, fields, key } => {
-                if let Some(key) = key {
-                    self.drafts.push(Draft::error(key.span, "this key has no value"));
-                }
+            Frame::Map { span, anchor, fields, .. } => {
                 let span = Span { end: self.trimmed(span.start, end), ..span };
                 let fields = self.merge(fields)?;
                 (Node { span, value: Value::Map(fields) }, anchor)
