@@ -76,6 +76,7 @@ pub enum Command {
     Run(RunArgs),
     Status(StatusArgs),
     Dump(DumpArgs),
+    Check(CheckArgs),
     Echo(EchoArgs),
     Explain(ExplainArgs),
     Load(LoadArgs),
@@ -112,7 +113,6 @@ mod tests {
             UpArgs::augment_args(clap::Command::new("up")),
             DemoArgs::augment_args(clap::Command::new("demo")),
             RunArgs::augment_args(clap::Command::new("run")),
-            CheckArgs::augment_args(clap::Command::new("check")),
             StatusArgs::augment_args(clap::Command::new("status")),
             DumpArgs::augment_args(clap::Command::new("dump")),
         ];

@@ -1,5 +1,6 @@
 //! One file for each command.
 
+mod check;
 mod completions;
 mod control;
 mod demo;
@@ -20,6 +21,7 @@ use crate::output::Output;
 /// Runs one command to its end; an error is reported by the caller and means exit code 1.
 pub fn run(command: Command, output: &mut Output) -> anyhow::Result<ExitCode> {
     match command {
+        Command::Check(args) => check::run(&args, output),
         Command::Echo(args) => echo::run(args, output),
         Command::Explain(args) => explain::run(&args, output),
         Command::Load(args) => load::run(args, output),

@@ -4,6 +4,8 @@
 
 #[path = "end_to_end/binary.rs"]
 mod binary;
+#[path = "end_to_end/check.rs"]
+mod check;
 #[path = "end_to_end/completions.rs"]
 mod completions;
 #[path = "end_to_end/echo.rs"]
