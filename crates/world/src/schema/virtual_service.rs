@@ -61,10 +61,10 @@ pub(crate) fn virtual_service(node: &Node, reader: &Reader) -> Option<VirtualSer
         // Without hosts it is only a delegate of another one.
         match fields.get("hosts") {
             Some(_) => reader.error(fields.key_span("hosts"), "`hosts` is empty"),
-            None => reader.unsupported(
-                head(&fields),
-                "a VirtualService without hosts (a delegate) is not enforced yet",
-            ),
+            None => {
+                let message = "a VirtualService without hosts (a delegate) is not enforced yet";
+                fields.lacks(Draft::unsupported(head(&fields), message));
+            }
         }
     }
     if !fields.has("http") && !fields.has("tls") && !fields.has("tcp") {
