@@ -145,8 +145,11 @@ impl State {
 /// may name it.
 #[derive(Default)]
 pub(crate) struct Selectors {
-    rows: HashMap<Option<Namespace>, HashMap<(Str, Str), BTreeMap<ObjectKey, Selecting>>>,
+    rows: HashMap<Option<Namespace>, ByLabel>,
 }
+
+/// Selectors by the first label they ask for.
+type ByLabel = HashMap<(Str, Str), BTreeMap<ObjectKey, Selecting>>;
 
 impl Selectors {
     fn first(selecting: &Selecting) -> Option<(Str, Str)> {

@@ -64,7 +64,7 @@ pub(super) fn run(args: &CheckArgs, output: &mut Output) -> anyhow::Result<ExitC
     let errors = problems.iter().filter(|problem| Weight::of(problem) == Weight::Error).count();
     match args.format.output {
         Format::Json => {
-            output.json(&problems.iter().map(row).collect::<Vec<_>>()).context("write the result")?
+            output.json(&problems.iter().map(row).collect::<Vec<_>>()).context("write the result")?;
         }
         Format::Text => {
             for problem in &problems {
