@@ -90,7 +90,7 @@ impl ControlPlane {
     }
 
     /// A channel that connects when it is used, and again when the connection is lost.
-    pub(crate) fn channel(&self) -> Channel {
+    pub fn channel(&self) -> Channel {
         let plane = self.clone();
         let connect = tower::service_fn(move |_: http::Uri| {
             let plane = plane.clone();
@@ -108,7 +108,7 @@ impl ControlPlane {
     }
 
     /// A call with the token, if there is one.
-    pub(crate) fn call<T>(&self, message: T) -> tonic::Request<T> {
+    pub fn call<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         if let Some(token) = &self.token {
             request.metadata_mut().insert("authorization", token.clone());
