@@ -77,9 +77,6 @@ impl Contender {
             Contender::EnvoyPlain | Contender::EnvoyMesh if stage.envoy.is_none() => {
                 Some("Envoy is not there and could not be installed; name one with --envoy")
             }
-            Contender::SidecarOutbound | Contender::SidecarInbound | Contender::Pair if !ours::is_there() => {
-                Some("this build has no `lateen proxy`")
-            }
             _ => None,
         }
     }

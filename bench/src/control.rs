@@ -18,7 +18,7 @@ use lateen_cli::args::parse_duration;
 use lateen_cli::output::{Output, Table};
 use serde::Serialize;
 
-use self::clients::Clients;
+use self::clients::{Clients, Delays};
 use self::mesh::Mesh;
 use self::plane::{Plane, Started};
 use crate::child;
@@ -40,6 +40,10 @@ pub(crate) struct ControlArgs {
     /// Clients that subscribe; repeatable.
     #[arg(long, default_values_t = [20, 200])]
     clients: Vec<u32>,
+
+    /// Of these, how many read every resource as our proxies do; the others only what changes.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    whole_clients: u32,
 
     /// Single changes, one after the other.
     #[arg(long, default_value_t = 20)]
@@ -71,12 +75,16 @@ struct Measurement {
     change_first_millis: Figure,
     change_median_millis: Figure,
     change_last_millis: Figure,
+    /// Until a whole client decides by it.
+    change_in_force_millis: Figure,
     change_cpu_millis: f64,
     /// Of the stream's changes, until the last client has it.
     stream_changes: usize,
     stream_p50_millis: f64,
     stream_p99_millis: f64,
     stream_max_millis: f64,
+    stream_in_force_p50_millis: f64,
+    stream_in_force_p99_millis: f64,
     stream_cpu_millis_per_change: f64,
     memory_mib: f64,
 }
@@ -121,41 +129,47 @@ async fn measure(args: &ControlArgs, count: u32, output: &mut Output) -> anyhow:
     output.note(format_args!("{count} clients: the control plane is ready after {:.0} ms", start.millis))?;
 
     let before = plane.cpu()?;
-    let (mut clients, full_state) = Clients::connect(&plane, count, args.workloads).await?;
+    let addresses = args.services + args.workloads;
+    let (mut clients, full_state) = Clients::connect(&plane, count, args.whole_clients, addresses).await?;
     let full_state_cpu = plane.cpu()? - before;
     let full_state_memory_mib = plane.memory_mib()?;
     output.note(format_args!("{count} clients: all have the whole state after {full_state:?}"))?;
 
     let before = plane.cpu()?;
-    let (mut first, mut median, mut last) = (Vec::new(), Vec::new(), Vec::new());
+    let mut singles = Vec::new();
     for number in 0..args.changes {
         let change = mesh.change(number as usize)?;
-        let delays = clients.wait_for(&change).await?;
-        first.push(delays[0]);
-        median.push(delays[delays.len() / 2]);
-        last.push(delays[delays.len() - 1]);
+        singles.push(clients.wait_for(&change).await?);
     }
     let change_cpu = (plane.cpu()? - before) / args.changes.max(1);
 
     let before = plane.cpu()?;
-    let mut stream = clients.stream(&mut mesh, args.rate, args.duration).await?;
+    let stream = clients.stream(&mut mesh, args.rate, args.duration).await?;
     let stream_cpu = (plane.cpu()? - before) / stream.len().max(1) as u32;
-    stream.sort_by(f64::total_cmp);
     let nothing = "no change was measured";
+    let single = |delay: fn(&Delays) -> f64| Figure::of(singles.iter().map(delay)).context(nothing);
+    let streamed = |delay: fn(&Delays) -> f64, share| {
+        let mut delays: Vec<f64> = stream.iter().map(delay).collect();
+        delays.sort_by(f64::total_cmp);
+        quantile(&delays, share).context(nothing)
+    };
     Ok(Measurement {
         clients: count,
         start,
         full_state_millis: millis(full_state),
         full_state_cpu_millis: millis(full_state_cpu),
         full_state_memory_mib,
-        change_first_millis: Figure::of(first).context(nothing)?,
-        change_median_millis: Figure::of(median).context(nothing)?,
-        change_last_millis: Figure::of(last).context(nothing)?,
+        change_first_millis: single(|delays| delays.first)?,
+        change_median_millis: single(|delays| delays.median)?,
+        change_last_millis: single(|delays| delays.last)?,
+        change_in_force_millis: single(|delays| delays.in_force)?,
         change_cpu_millis: millis(change_cpu),
         stream_changes: stream.len(),
-        stream_p50_millis: quantile(&stream, 0.5).context(nothing)?,
-        stream_p99_millis: quantile(&stream, 0.99).context(nothing)?,
-        stream_max_millis: quantile(&stream, 1.0).context(nothing)?,
+        stream_p50_millis: streamed(|delays| delays.last, 0.5)?,
+        stream_p99_millis: streamed(|delays| delays.last, 0.99)?,
+        stream_max_millis: streamed(|delays| delays.last, 1.0)?,
+        stream_in_force_p50_millis: streamed(|delays| delays.in_force, 0.5)?,
+        stream_in_force_p99_millis: streamed(|delays| delays.in_force, 0.99)?,
         stream_cpu_millis_per_change: millis(stream_cpu),
         memory_mib: plane.memory_mib()?,
     })
@@ -178,11 +192,18 @@ fn print(args: &ControlArgs, measurements: &[Measurement], output: &mut Output) 
     row("one change to the first client: ms".to_owned(), &|m| m.change_first_millis.to_string());
     row("one change to the median client: ms".to_owned(), &|m| m.change_median_millis.to_string());
     row("one change to the last client: ms".to_owned(), &|m| m.change_last_millis.to_string());
+    row("one change in force in a proxy: ms".to_owned(), &|m| m.change_in_force_millis.to_string());
     row("one change: CPU ms".to_owned(), &|m| format!("{:.2}", m.change_cpu_millis));
     let stream = format!("{} changes/s for {} s, to the last client", args.rate, args.duration.as_secs());
     row(format!("{stream}: p50 ms"), &|m| format!("{:.1}", m.stream_p50_millis));
     row(format!("{stream}: p99 ms"), &|m| format!("{:.1}", m.stream_p99_millis));
     row(format!("{stream}: max ms"), &|m| format!("{:.1}", m.stream_max_millis));
+    row("the same, in force in a proxy: p50 ms".to_owned(), &|m| {
+        format!("{:.1}", m.stream_in_force_p50_millis)
+    });
+    row("the same, in force in a proxy: p99 ms".to_owned(), &|m| {
+        format!("{:.1}", m.stream_in_force_p99_millis)
+    });
     row("CPU ms per change of the stream".to_owned(), &|m| format!("{:.2}", m.stream_cpu_millis_per_change));
     row("memory at the end: MiB".to_owned(), &|m| format!("{:.0}", m.memory_mib));
     output.line(table.numbers_from(1))?;

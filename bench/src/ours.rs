@@ -9,7 +9,6 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use clap::CommandFactory as _;
 use lateen_model::{Identity, Instance, Labels, Namespace, NodeName, ServiceAccount, TrustDomain, Tunnel};
 use lateen_pki::{Issuer, PrivateKey, Root, SecretPem, csr};
 use lateen_world::{Change, Settings, World};
@@ -38,11 +37,6 @@ const OTHERS: usize = 20;
 
 /// Where the load connects, and what is measured.
 type Started = (SocketAddr, Vec<Measured>);
-
-/// Whether this build has the command that runs a proxy.
-pub(crate) fn is_there() -> bool {
-    lateen_cli::args::Cli::command().find_subcommand("proxy").is_some()
-}
 
 /// One hop, out: the backend has no proxy.
 pub(crate) fn outbound(stage: &Stage) -> anyhow::Result<Started> {
@@ -128,7 +122,7 @@ impl Files {
             "workers": 1,
             "plain": plain,
             "control": {
-                "from": "Files",
+                "from": "files",
                 "resources": self.directory.join("mesh.yaml"),
                 "certificateChain": chain,
                 "privateKey": key,

@@ -1,4 +1,11 @@
 //! Clients that follow the control plane as proxies do, and say when they have what.
+//!
+//! Some are our proxies' own code: they read every resource and compile it to the snapshot that requests
+//! are decided by, so a change is in force when they have it. Two hundred of those would measure the one
+//! core they share, so the rest speak the same protocol and acknowledge the same batches, but read only
+//! the resources whose change they wait for.
+
+mod thin;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -6,7 +13,11 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use lateen_control::api::types::TokenRequest;
-use lateen_model::{Identity, Namespace, ProxyRole, Resource, Secret};
+use lateen_engine::Compiler;
+use lateen_model::{
+    Identity, Labels, Namespace, NetworkId, NodeName, ProxyRole, Resource, Secret, ServiceAccount,
+    TrustDomain, Viewer,
+};
 use lateen_pki::tls::{Accepted, Tls, WallClock};
 use lateen_pki::{Current, TrustBundle};
 use lateen_wire::client::{Following, follow};
@@ -17,36 +28,66 @@ use tokio::task::JoinSet;
 use super::mesh::{Change, MARK, Mesh, NAMESPACE};
 use super::millis;
 use super::plane::Plane;
+use crate::figures::quantile;
 
 /// How long a change may take to reach everyone.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a client took in one batch.
+#[derive(Debug, Clone)]
 struct Took {
     client: u32,
     at: Instant,
-    workloads: u32,
+    /// Services and workloads.
+    addresses: u32,
     /// Changing workloads with their marks.
     marks: Vec<(usize, u64)>,
+}
+
+impl Took {
+    fn new(client: u32) -> Self {
+        Took { client, at: Instant::now(), addresses: 0, marks: Vec::new() }
+    }
+
+    fn take(&mut self, resource: &Resource) {
+        self.addresses += u32::from(matches!(resource, Resource::Workload(_) | Resource::Service(_)));
+        let Resource::Workload(workload) = resource else { return };
+        let index = workload.name.strip_prefix("changing-").and_then(|index| index.parse().ok());
+        let mark = workload.labels.get(MARK).and_then(|mark| mark.parse().ok());
+        self.marks.extend(index.zip(mark));
+    }
+}
+
+/// How long one change took, in milliseconds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Delays {
+    pub(super) first: f64,
+    pub(super) median: f64,
+    pub(super) last: f64,
+    /// Until the last of the whole clients decides by it.
+    pub(super) in_force: f64,
 }
 
 /// All clients.
 pub(super) struct Clients {
     count: u32,
+    whole: u32,
     took: mpsc::UnboundedReceiver<Took>,
     /// When each client first had a mark of a changing workload, or a later one.
-    seen: HashMap<(usize, u64), Vec<Instant>>,
+    seen: HashMap<(usize, u64), Vec<(u32, Instant)>>,
     newest: HashMap<(u32, usize), u64>,
     /// Owns the clients' tasks.
     _tasks: JoinSet<()>,
 }
 
 impl Clients {
-    /// Connects all at once; the time until the last has every workload.
+    /// Connects all at once, `whole` of them with our proxies' own code; the time until the last has every
+    /// service and workload.
     pub(super) async fn connect(
         plane: &Plane,
         count: u32,
-        workloads: u32,
+        whole: u32,
+        addresses: u32,
     ) -> anyhow::Result<(Self, Duration)> {
         let mut planes = Vec::new();
         for _ in 0..count {
@@ -62,25 +103,29 @@ impl Clients {
                 name: format!("client-{client}").into(),
                 namespace: Namespace::parse(NAMESPACE)?,
             };
-            let (following, task) = follow(move || plane.clone(), &claim);
-            tasks.spawn(task);
-            tasks.spawn(listen(client, following, sender.clone()));
+            if client < whole {
+                let (following, task) = follow(move || plane.clone(), &claim);
+                tasks.spawn(task);
+                tasks.spawn(listen(client, viewer(client)?, following, sender.clone()));
+            } else {
+                tasks.spawn(thin::follow(client, plane, claim, sender.clone()));
+            }
         }
         let (seen, newest) = (HashMap::new(), HashMap::new());
-        let mut clients = Clients { count, took, seen, newest, _tasks: tasks };
-        let last = clients.wait_for_everything(workloads).await?;
+        let mut clients = Clients { count, whole, took, seen, newest, _tasks: tasks };
+        let last = clients.wait_for_everything(addresses).await?;
         Ok((clients, last - start))
     }
 
-    async fn wait_for_everything(&mut self, workloads: u32) -> anyhow::Result<Instant> {
+    async fn wait_for_everything(&mut self, addresses: u32) -> anyhow::Result<Instant> {
         let mut held: HashMap<u32, u32> = HashMap::new();
         let mut complete = 0;
         loop {
             let took = self.next().await?;
             let held = held.entry(took.client).or_default();
             let before = *held;
-            *held += took.workloads;
-            if before < workloads && *held >= workloads {
+            *held += took.addresses;
+            if before < addresses && *held >= addresses {
                 complete += 1;
             }
             if complete == self.count {
@@ -89,25 +134,32 @@ impl Clients {
         }
     }
 
-    /// The delays of a change in milliseconds, shortest first, when every client has it.
-    pub(super) async fn wait_for(&mut self, change: &Change) -> anyhow::Result<Vec<f64>> {
+    /// How long a change took to each client, when every client has it.
+    pub(super) async fn wait_for(&mut self, change: &Change) -> anyhow::Result<Delays> {
         let key = (change.workload, change.mark);
         while self.seen.get(&key).map_or(0, Vec::len) < self.count as usize {
             self.next().await?;
         }
-        let mut delays: Vec<f64> =
-            self.seen[&key].iter().map(|at| millis(at.saturating_duration_since(change.at))).collect();
-        delays.sort_by(f64::total_cmp);
-        Ok(delays)
+        let seen = &self.seen[&key];
+        let delay = |at: &Instant| millis(at.saturating_duration_since(change.at));
+        let mut all: Vec<f64> = seen.iter().map(|(_, at)| delay(at)).collect();
+        all.sort_by(f64::total_cmp);
+        let whole = seen.iter().filter(|(client, _)| *client < self.whole).map(|(_, at)| delay(at));
+        Ok(Delays {
+            first: all.first().copied().unwrap_or_default(),
+            median: quantile(&all, 0.5).unwrap_or_default(),
+            last: all.last().copied().unwrap_or_default(),
+            in_force: whole.fold(0.0, f64::max),
+        })
     }
 
-    /// Changes at a constant rate; of each the delay to the last client, in milliseconds.
+    /// Changes at a constant rate; how long each took.
     pub(super) async fn stream(
         &mut self,
         mesh: &mut Mesh,
         rate: u32,
         duration: Duration,
-    ) -> anyhow::Result<Vec<f64>> {
+    ) -> anyhow::Result<Vec<Delays>> {
         let total = (duration.as_secs_f64() * f64::from(rate)) as usize;
         let mut ticks = tokio::time::interval(Duration::from_secs(1) / rate.max(1));
         let mut changes = Vec::new();
@@ -120,7 +172,7 @@ impl Clients {
         }
         let mut delays = Vec::new();
         for change in &changes {
-            delays.extend(self.wait_for(change).await?.last());
+            delays.push(self.wait_for(change).await?);
         }
         Ok(delays)
     }
@@ -132,7 +184,7 @@ impl Clients {
             let newest = self.newest.entry((took.client, *workload)).or_default();
             // Whoever has a later mark has those before it too: changes may be sent as one.
             for passed in *newest + 1..=*mark {
-                self.seen.entry((*workload, passed)).or_default().push(took.at);
+                self.seen.entry((*workload, passed)).or_default().push((took.client, took.at));
             }
             *newest = (*newest).max(*mark);
         }
@@ -153,17 +205,28 @@ async fn invited(plane: &Plane) -> anyhow::Result<ControlPlane> {
     Ok(plane.with_token(&Secret::new(answer.token))?)
 }
 
-/// Takes batch after batch, says when, and lets go of it.
-async fn listen(client: u32, mut following: Following, sender: mpsc::UnboundedSender<Took>) {
+fn viewer(client: u32) -> anyhow::Result<Viewer> {
+    let namespace = Namespace::parse(NAMESPACE)?;
+    Ok(Viewer {
+        role: ProxyRole::Sidecar,
+        name: format!("client-{client}").into(),
+        identity: Identity::new(TrustDomain::default(), namespace, ServiceAccount::default()),
+        labels: Labels::default(),
+        node: NodeName::default(),
+        network: NetworkId::default(),
+    })
+}
+
+/// Takes batch after batch, compiles it, and says when that is done.
+async fn listen(client: u32, viewer: Viewer, mut following: Following, sender: mpsc::UnboundedSender<Took>) {
+    let mut compiler = Compiler::new(viewer);
     while let Some(update) = following.updates.recv().await {
-        let mut took = Took { client, at: Instant::now(), workloads: 0, marks: Vec::new() };
+        let mut took = Took::new(client);
         for entry in &update.batch.delta.set {
-            let Resource::Workload(workload) = &entry.resource else { continue };
-            took.workloads += 1;
-            let index = workload.name.strip_prefix("changing-").and_then(|index| index.parse().ok());
-            let mark = workload.labels.get(MARK).and_then(|mark| mark.parse().ok());
-            took.marks.extend(index.zip(mark));
+            took.take(&entry.resource);
         }
+        let _snapshot = compiler.apply(&update.batch.delta);
+        took.at = Instant::now();
         update.applied.done();
         if sender.send(took).is_err() {
             return;
