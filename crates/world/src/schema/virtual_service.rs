@@ -139,8 +139,9 @@ fn request_match(node: &Node, reader: &Reader) -> Option<MatchSpec> {
                 "sourceNamespace",
                 "gateways",
                 "ignoreUriCase",
+                "statPrefix",
             ],
-            &["scheme", "statPrefix"],
+            &["scheme"],
         ) else {
             return (None, Vec::new());
         };
@@ -163,6 +164,10 @@ fn request_match(node: &Node, reader: &Reader) -> Option<MatchSpec> {
         };
         (Some(request), fields.texts("gateways"))
     });
+    // It names statistics and changes no traffic, so the match stays alive without it.
+    if let Some(prefix) = node.get("statPrefix") {
+        reader.unsupported(prefix.span, "`statPrefix` is not enforced yet");
+    }
     Some(MatchSpec { request: request?, gateways, never })
 }
 
