@@ -12,7 +12,9 @@ use lateen_runtime::drain::{self, Drainer};
 use lateen_wire::certificates::{self, Answer, Asked, CertificateService, Sign, SignError};
 use lateen_wire::client::{self, Following, Update};
 use lateen_wire::pb::envoy::config::core::v3::Node;
-use lateen_wire::server::{self, Admission, Admitted, Caller, Denied, Discovery, Listener, Publisher};
+use lateen_wire::server::{
+    self, Admission, Admitted, Caller, Denied, Discovery, Limits, Listener, Publisher,
+};
 use lateen_wire::session::Progress;
 use lateen_wire::{Claim, ControlPlane, Endpoint};
 use std::path::{Path, PathBuf};
@@ -127,7 +129,7 @@ impl Plane {
         let discovery = Discovery::new(publisher.views(), Arc::clone(&fleet), drain.clone());
         let service = server::planes(discovery, CertificateService::new(Signer(Arc::clone(authority))));
         let tls = authority.tls().server(&authority.certify(account), Clients::Optional, &[b"h2"]);
-        let task = tokio::spawn(server::serve(listener, tls, service, drain));
+        let task = tokio::spawn(server::serve(listener, tls, service, Limits::default(), drain));
         Self { authority: Arc::clone(authority), fleet, catalog, publisher, drainer, task }
     }
 
@@ -207,7 +209,8 @@ async fn a_proxy_follows_changes_and_tells_how_far_it_is() {
     let first = next(&mut following).await;
     assert_eq!((first.batch.delta.set.len(), first.batch.revision), (10, Revision(1)));
     let (caller, viewer, mut progress) = plane.fleet.proxies.lock().unwrap().pop().unwrap();
-    assert_eq!(caller, Caller { identity: Some(identity("cart")), token: None });
+    assert_eq!((&caller.identity, &caller.token), (&Some(identity("cart")), &None));
+    assert!(caller.until.is_some(), "the end of the certificate is known");
     assert_eq!(progress.borrow().acknowledged, None, "not before it is applied");
     first.applied.done();
     progress.wait_for(|progress| progress.acknowledged == Some(Revision(1))).await.unwrap();
