@@ -109,7 +109,8 @@ impl Mesh {
     pub async fn start(options: Options, events: Events) -> anyhow::Result<Self> {
         let home = Home::open(options.state.as_deref())?;
         let ranges = ranges(&options)?;
-        let book = AddressBook::open(home.state().join("addresses.json"), ranges)?;
+        // The control plane has a book of its own in the same directory, for services.
+        let book = AddressBook::open(home.state().join("pods.json"), ranges)?;
         let (environment, attempts) = choose(options.environment).await?;
         let (sandbox, refused) =
             Sandbox::start(environment, book.gateways()).await.context("start the sandbox")?;
