@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
@@ -40,12 +40,7 @@ spec:
         );
         std::fs::write(directory.join("front.yaml"), front).unwrap();
         std::fs::write(directory.join("more.yaml"), more.replace("TAG", &tag)).unwrap();
-        let mut up = command();
-        up.env("LATEEN_STATE", home.path().join("state"))
-            .args(["up", "--environment", "plain"])
-            .arg(directory);
-        let mut up = up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let said = lines(up.stderr.take().unwrap());
+        let (up, said) = up(home.path());
         Mesh { home, up, said, tag }
     }
 
@@ -108,6 +103,24 @@ spec:
         self.home.path().join("state")
     }
 
+    /// Kills the control plane: the supervisor's child that was started as one.
+    pub(crate) fn kill_control(&self) {
+        let parent = format!("PPid:\t{}\n", self.up.id());
+        let control = std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+            let path = entry.ok()?.path();
+            let id = Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?)?;
+            let is_child = std::fs::read_to_string(path.join("status")).ok()?.contains(&parent);
+            let arguments = std::fs::read_to_string(path.join("cmdline")).ok()?;
+            (is_child && arguments.split('\0').nth(1) == Some("control")).then_some(id)
+        });
+        kill_process(control.expect("a control plane runs"), Signal::KILL).unwrap();
+    }
+
+    /// Starts it again after [`Mesh::stop`], with the same state.
+    pub(crate) fn start_again(&mut self) {
+        (self.up, self.said) = up(self.home.path());
+    }
+
     /// Asks it to end, and waits.
     pub(crate) fn stop(&mut self) -> Option<i32> {
         terminate(&self.up, Signal::TERM);
@@ -123,6 +136,17 @@ impl Drop for Mesh {
             let _ = self.up.wait();
         }
     }
+}
+
+/// `lateen up`, and what it says.
+fn up(home: &Path) -> (Child, Receiver<String>) {
+    let mut up = command();
+    up.env("LATEEN_STATE", home.join("state"))
+        .args(["up", "--environment", "plain"])
+        .arg(home.join("objects"));
+    let mut up = up.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let said = lines(up.stderr.take().unwrap());
+    (up, said)
 }
 
 fn command() -> Command {

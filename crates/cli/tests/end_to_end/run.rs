@@ -103,6 +103,30 @@ fn the_process_has_what_its_caller_has_and_tells_how_it_ended() {
     assert!(service.starts_with("127.") && service.ends_with(":80"), "{words}");
 }
 
+#[test]
+fn a_killed_control_plane_and_a_new_start_change_nothing_for_who_joins() {
+    let mut mesh = Mesh::start("again", "");
+    let front = mesh.front();
+    let answered = |front| Some(call(front)).filter(|call| call["status"] == 200);
+    let mut run = cart(&mesh, "default");
+    eventually("an answer", || answered(front));
+    mesh.kill_control();
+    assert!(answered(front).is_some(), "nobody needs it for what is known");
+    // What joins waits until it is back.
+    let output = mesh.output(&["run", "--name", &mesh.name("other"), "-p", "7000", "--", "true"], "");
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(answered(front).is_some(), "who has joined stays");
+    assert_eq!(mesh.stop(), Some(0));
+    assert_eq!(wait(&mut run), Some(0));
+
+    mesh.start_again();
+    let front = mesh.front();
+    let mut run = cart(&mesh, "default");
+    eventually("an answer", || answered(front));
+    terminate(&run, Signal::INT);
+    assert_eq!(wait(&mut run), Some(0));
+}
+
 const SERVICES: &str = "
 apiVersion: v1
 kind: Service
