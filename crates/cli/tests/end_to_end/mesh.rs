@@ -141,6 +141,8 @@ impl Drop for Mesh {
 /// `lateen up`, and what it says.
 fn up(home: &Path) -> (Child, Receiver<String>) {
     let mut up = command();
+    // Its sockets go with the directory, also after a test that failed.
+    up.env("XDG_RUNTIME_DIR", home);
     up.env("LATEEN_STATE", home.join("state"))
         .args(["up", "--environment", "plain"])
         .arg(home.join("objects"));
