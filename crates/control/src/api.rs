@@ -1,4 +1,4 @@
-//! The HTTP API of the control plane as data, and who calls it: shared by the server ([`crate::serve`]) and by the
+//! The HTTP API of the control plane as data, and who calls it: shared by the server (`serve`) and by the
 //! command line.
 
 mod client;
