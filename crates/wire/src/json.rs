@@ -179,6 +179,12 @@ fn walk(value: &mut Value, descriptor: &MessageDescriptor, change: &impl Fn(&mut
 }
 
 fn walk_field(value: &mut Value, field: &FieldDescriptor, change: &impl Fn(&mut Value)) {
+    // The reflected message keeps its maps in an order that differs from run to run.
+    if field.is_map()
+        && let Value::Object(entries) = value
+    {
+        entries.sort_keys();
+    }
     let values: Vec<&mut Value> = match value {
         Value::Array(items) => items.iter_mut().collect(),
         Value::Object(entries) if field.is_map() => entries.iter_mut().map(|(_, value)| value).collect(),
