@@ -1,14 +1,13 @@
 //! `Compiler`: applies a `Delta` and gives the next `Snapshot`. A change marks what depends on it, and only
 //! that is compiled again; the rest is shared with the snapshot before.
 
-use crate::gateway::Place;
 use crate::rule::{CompiledRoute, CompiledRule, Resolved};
 use crate::snapshot::{Owner, Snapshot};
 use index::{Dirty, Index};
 use lateen_model::{BalanceAlgorithm, Delta, Key, MeshSettings, Resource, ServiceId, Viewer};
 use numbers::Numbers;
 use plan::Plan;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 mod gateways;
@@ -25,9 +24,8 @@ pub struct Compiler {
     index: Index,
     plans: HashMap<ServiceId, Plan>,
     routes: HashMap<Key, Arc<CompiledRoute>>,
-    /// Routes by where they meet a listener, and the other way round.
-    placed: HashMap<Place, BTreeSet<Key>>,
-    places: HashMap<Key, Vec<Place>>,
+    /// Where routes meet a listener.
+    placed: HashMap<Key, gateways::Placed>,
     service_numbers: Numbers<ServiceId>,
     group_numbers: Numbers<crate::endpoints::GroupName>,
     next: Snapshot,
@@ -42,7 +40,6 @@ impl Compiler {
             plans: HashMap::new(),
             routes: HashMap::new(),
             placed: HashMap::new(),
-            places: HashMap::new(),
             service_numbers: Numbers::default(),
             group_numbers: Numbers::default(),
             next: Snapshot::empty(viewer),

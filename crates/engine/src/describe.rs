@@ -67,7 +67,7 @@ impl Snapshot {
                 .collect();
             format!("{place} entry {at:05} {} {} {entry:?} {targets:?}", entry.rule.key(), entry.rule.index)
         };
-        table.entries.iter().enumerate().map(entry).collect()
+        table.entries().enumerate().map(entry).collect()
     }
 
     fn target_text(&self, target: &Target) -> String {

@@ -58,6 +58,15 @@ impl GatewayTables {
         Self { played, ports }
     }
 
+    /// The routes at a place.
+    pub(crate) fn get(&self, place: &Place) -> Option<&Arc<RouteTable>> {
+        let port = self.ports.get(&place.port)?;
+        match &place.listener {
+            None => port.shared.get(&place.host),
+            Some(listener) => port.isolated.get(listener)?.get(&place.host),
+        }
+    }
+
     pub(crate) fn set(&mut self, place: &Place, table: Option<Arc<RouteTable>>) {
         let Some(port) = self.ports.get_mut(&place.port) else { return };
         let hosts = match &place.listener {

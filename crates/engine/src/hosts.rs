@@ -35,6 +35,11 @@ impl<V: Clone> HostIndex<V> {
         }
     }
 
+    /// The value of exactly this pattern.
+    pub(crate) fn get(&self, pattern: &HostPattern) -> Option<&V> {
+        self.map.get(&key(pattern))
+    }
+
     /// The value of the most specific pattern that matches a lower-case host without port.
     pub(crate) fn find(&self, host: &str) -> Option<&V> {
         if self.map.is_empty() {

@@ -26,6 +26,7 @@ mod rule;
 mod service;
 mod slots;
 mod snapshot;
+mod sorted;
 mod trace;
 
 pub use balance::pick_endpoint;

@@ -2,7 +2,7 @@
 
 mod mesh;
 
-use lateen_engine::{Direction, Snapshot, decide_connection};
+use lateen_engine::{Compiler, Direction, RequestDecision, Snapshot, decide_connection};
 use lateen_model::*;
 use mesh::*;
 use std::sync::Arc;
@@ -138,4 +138,28 @@ fn policies_hold_at_gateways_too() {
             ),
         ],
     );
+}
+
+/// The settings of a rule are made when it is compiled: the same ones are the same rule.
+#[test]
+fn a_changed_route_leaves_the_rules_of_others_as_they_were() {
+    let gw = || vec![of_gateway(Origin::Gateway, "default/gw")];
+    let one = |name: &str, matching: &str| {
+        route(http_route(&format!("default/{name}"), gw(), "shop.com", vec![to_web(name, matching)]))
+    };
+    let rest = [gateway(Origin::Gateway, "default/gw", "http:80"), one("a", "/a/**"), one("b", "/b/**")];
+    let mut compiler = Compiler::new(edge());
+    let before = compiler.apply(&delta(base().into_iter().chain(rest)));
+    let after = compiler.apply(&delta([one("a", "/c/**")]));
+    let facts = connection(Direction::Gateway, "10.2.0.1:80");
+    let effective = |snapshot: &Snapshot| match ask(snapshot, &facts, "GET shop.com/b", 0) {
+        RequestDecision::Forward(forward) => forward.effective,
+        RequestDecision::Deny(denial) => panic!("{denial}"),
+    };
+    assert!(Arc::ptr_eq(&effective(&before), &effective(&after)));
+    let at = |snapshot: &Snapshot, request| line(snapshot, ask(snapshot, &facts, request, 0));
+    assert_eq!(at(&before, "GET shop.com/a"), format!("a.a{OK}"));
+    assert_eq!(at(&before, "GET shop.com/c"), "404 route_not_found");
+    assert_eq!(at(&after, "GET shop.com/a"), "404 route_not_found");
+    assert_eq!(at(&after, "GET shop.com/c"), format!("a.a{OK}"));
 }

@@ -4,12 +4,13 @@ use super::Compiler;
 use super::index::Dirty;
 use crate::gateway::{GatewayTables, Place, places};
 use crate::routes::RouteTable;
+use crate::rule::CompiledRoute;
 use lateen_model::Key;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 impl Compiler {
-    /// When a gateway changed all its hosts are placed again; else only the hosts of changed routes.
+    /// When a gateway changed all its routes are placed again; else only those that changed.
     pub(super) fn compile_gateways(&mut self, dirty: &Dirty) {
         for key in &dirty.credentials {
             match self.index.entries.get(key) {
@@ -21,52 +22,68 @@ impl Compiler {
             let played = self.index.gateways.values().cloned().collect();
             self.next.gateway = Arc::new(GatewayTables::new(played));
             self.placed.clear();
-            self.places.clear();
             let attached = self.index.gateways.keys().filter_map(|key| self.index.gateway_routes.get(key));
             attached.flatten().cloned().collect()
         } else {
             dirty.compiled.clone()
         };
-        let stale: BTreeSet<Place> = routes.iter().flat_map(|key| self.place(key)).collect();
-        if stale.is_empty() {
+        let mut edits = BTreeMap::new();
+        routes.iter().for_each(|key| self.place(key, &mut edits));
+        if edits.is_empty() {
             return;
         }
         let mut tables = (*self.next.gateway).clone();
-        for place in stale {
-            tables.set(&place, self.table_at(&place));
+        for (place, edits) in edits {
+            let table = self.edited(tables.get(&place), &place, &edits);
+            tables.set(&place, table);
         }
         self.next.gateway = Arc::new(tables);
     }
 
-    /// Puts a route to where it belongs now. What it left and what it came to is stale.
-    fn place(&mut self, key: &Key) -> BTreeSet<Place> {
-        let before = self.places.remove(key).unwrap_or_default();
-        for place in &before {
-            if let Some(keys) = self.placed.get_mut(place) {
-                keys.remove(key);
-                if keys.is_empty() {
-                    self.placed.remove(place);
-                }
+    /// Puts a route to where it belongs now: it leaves where it was as it was, and comes as it is.
+    fn place(&mut self, key: &Key, edits: &mut BTreeMap<Place, Vec<Edit>>) {
+        if let Some(before) = self.placed.remove(key) {
+            for place in before.places {
+                edits.entry(place).or_default().push(Edit::Gone(Arc::clone(&before.route)));
             }
         }
-        let mut after = Vec::new();
-        if let Some(compiled) = self.routes.get(key).filter(|compiled| !compiled.rules.is_empty()) {
-            after = self.index.gateways.values().flat_map(|entry| places(entry, compiled.route())).collect();
-            for place in &after {
-                self.placed.entry(place.clone()).or_default().insert(key.clone());
-            }
+        let Some(route) = self.routes.get(key).filter(|compiled| !compiled.rules.is_empty()) else { return };
+        let places: Vec<_> =
+            self.index.gateways.values().flat_map(|entry| places(entry, route.route())).collect();
+        for place in &places {
+            edits.entry(place.clone()).or_default().push(Edit::Here(Arc::clone(route)));
         }
-        let stale = before.into_iter().chain(after.iter().cloned()).collect();
-        if !after.is_empty() {
-            self.places.insert(key.clone(), after);
+        if !places.is_empty() {
+            self.placed.insert(key.clone(), Placed { route: Arc::clone(route), places });
         }
-        stale
     }
 
-    fn table_at(&self, place: &Place) -> Option<Arc<RouteTable>> {
-        let keys = self.placed.get(place)?;
-        let mut routes: Vec<_> = keys.iter().filter_map(|key| self.routes.get(key)).cloned().collect();
-        routes.sort_by(|a, b| (a.route().created, &a.entry.key).cmp(&(b.route().created, &b.entry.key)));
-        Some(Arc::new(RouteTable::new(&routes, &self.index.viewer, Some(place.port))))
+    fn edited(
+        &self,
+        table: Option<&Arc<RouteTable>>,
+        place: &Place,
+        edits: &[Edit],
+    ) -> Option<Arc<RouteTable>> {
+        let mut table = table.map_or_else(RouteTable::default, |table| (**table).clone());
+        let (viewer, port) = (&self.index.viewer, Some(place.port));
+        for edit in edits {
+            match edit {
+                Edit::Gone(route) => table.remove(route, viewer, port),
+                Edit::Here(route) => table.add(route, viewer, port),
+            }
+        }
+        (!table.is_empty()).then(|| Arc::new(table))
     }
+}
+
+/// A route as it was compiled when it was put to its places.
+pub(super) struct Placed {
+    route: Arc<CompiledRoute>,
+    places: Vec<Place>,
+}
+
+/// What happens to a route at a place.
+enum Edit {
+    Gone(Arc<CompiledRoute>),
+    Here(Arc<CompiledRoute>),
 }
