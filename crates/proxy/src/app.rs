@@ -189,6 +189,16 @@ impl App {
         })
     }
 
+    /// Writes the access log there, whatever the bootstrap says: for who runs a proxy inside a process of its own.
+    pub fn write_access_log_to(&mut self, file: File) {
+        self.descriptors.access_log = Some(file);
+    }
+
+    /// Reaches the machine through the broker at the other end of this pair, whatever the bootstrap says.
+    pub fn reach_through(&mut self, broker: OwnedFd) {
+        self.descriptors.broker = Some(broker);
+    }
+
     /// Ends it from inside the process.
     #[must_use]
     pub fn ending(&self) -> Ending {

@@ -51,7 +51,7 @@ async fn start() -> Running {
     let log = File::create(directory.path().join("access.log")).expect("a log");
     let (mut reader, writer) = io::pipe().expect("a pipe");
     built.descriptors.ready = Some(File::from(OwnedFd::from(writer)));
-    built.descriptors.access_log = Some(log);
+    built.write_access_log_to(log);
     let (ending, listening) = (built.ending(), built.listening());
     let ended = tokio::spawn(built.run());
     let mut said = Vec::new();
