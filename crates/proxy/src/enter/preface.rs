@@ -69,7 +69,7 @@ pub(crate) async fn look(
 }
 
 /// What the bytes are, if they say.
-fn judge(bytes: &[u8]) -> Option<Seen> {
+pub(super) fn judge(bytes: &[u8]) -> Option<Seen> {
     let compared = bytes.len().min(HTTP2.len());
     if bytes[..compared] == HTTP2[..compared] {
         return (compared == HTTP2.len()).then_some(Seen::Http2);
