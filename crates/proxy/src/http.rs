@@ -3,6 +3,8 @@
 pub mod body;
 pub(crate) mod exchange;
 pub mod filters;
+pub mod grpc;
+pub mod grpc_web;
 pub mod h1;
 pub mod h2;
 pub mod head;

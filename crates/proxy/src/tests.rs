@@ -2,9 +2,12 @@
 //!
 //! Each test has loopback addresses of its own (127.x.y.z), so that the port of tunnels can be the one of the mesh.
 
+mod detect;
 mod doors;
 mod hostile;
 mod http1;
 mod http2;
 pub(crate) mod mesh;
 mod pair;
+mod semantics;
+mod smuggling;

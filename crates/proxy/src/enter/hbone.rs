@@ -1,6 +1,7 @@
 //! HBONE in: TLS with a verified peer, HTTP/2, and one CONNECT for each connection that the other proxy carries.
 
 use std::net::SocketAddr;
+use std::ops::ControlFlow;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -75,6 +76,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, client: SocketAddr
     let task_worker = Rc::clone(&worker);
     drive(&worker, connection, move |parts, body, respond| {
         task_worker.spawn(stream(Rc::clone(&task_worker), Rc::clone(&tunnel), parts, body, respond));
+        ControlFlow::Continue(())
     })
     .await;
 }

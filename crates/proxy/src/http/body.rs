@@ -2,6 +2,9 @@
 
 use std::task::{Context, Poll, ready};
 
+use bytes::Buf;
+
+use super::grpc_web::Coder;
 use super::h1::connection::{Broken, Step};
 use super::head::Fields;
 use super::session::Session;
@@ -24,6 +27,8 @@ pub struct Pump {
     trailers: Option<Box<Fields>>,
     /// The end of what is moved is the end of the connection's direction.
     half_close: bool,
+    /// What the body is translated by.
+    coder: Option<Box<Coder>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +67,12 @@ impl Pump {
     #[must_use]
     pub fn tunnel() -> Self {
         Self { half_close: true, ..Self::default() }
+    }
+
+    /// Moves the body through `coder`, if there is one.
+    #[must_use]
+    pub fn through(self, coder: Option<Box<Coder>>) -> Self {
+        Self { coder, ..self }
     }
 
     /// Body bytes that were read.
@@ -115,6 +126,15 @@ impl Pump {
                 replay.sent += ready!(to.poll_write_body(context, unsent)).map_err(Failed::To)?;
                 continue;
             }
+            if let Some(coder) = &mut self.coder
+                && !coder.out.is_empty()
+                && self.state != State::Done
+            {
+                let moved = ready!(to.poll_write_body(context, &coder.out)).map_err(Failed::To)?;
+                keep(&mut self.replay, &coder.out[..moved]);
+                coder.out.advance(moved);
+                continue;
+            }
             match self.state {
                 State::Moving => match from.poll_body(context) {
                     Poll::Pending => {
@@ -122,15 +142,19 @@ impl Pump {
                         return Poll::Pending;
                     }
                     Poll::Ready(Err(broken)) => return Poll::Ready(Err(Failed::From(broken))),
+                    Poll::Ready(Ok(Step::Data)) if self.coder.is_some() => self.translate(from)?,
                     Poll::Ready(Ok(Step::Data)) => {
                         let moved = ready!(to.poll_write_body(context, from.data())).map_err(Failed::To)?;
-                        self.keep(&from.data()[..moved]);
+                        keep(&mut self.replay, &from.data()[..moved]);
                         from.consume(moved);
                         self.bytes += moved as u64;
                     }
                     Poll::Ready(Ok(Step::End)) => {
                         self.trailers = from.take_trailers();
                         self.state = State::Ending;
+                        if let Some(coder) = &mut self.coder {
+                            coder.end(self.trailers.as_deref()).map_err(|text| Failed::From(text.into()))?;
+                        }
                     }
                 },
                 State::Ending => {
@@ -139,7 +163,9 @@ impl Pump {
                     {
                         connection.half_close();
                     }
-                    to.finish(self.trailers.as_deref()).map_err(Failed::To)?;
+                    let in_body = self.coder.as_ref().is_some_and(|coder| coder.takes_trailers());
+                    let trailers = if in_body { None } else { self.trailers.as_deref() };
+                    to.finish(trailers).map_err(Failed::To)?;
                     self.state = State::Flushing;
                 }
                 State::Flushing => {
@@ -151,13 +177,24 @@ impl Pump {
         }
     }
 
-    fn keep(&mut self, moved: &[u8]) {
-        let Some(replay) = &mut self.replay else { return };
-        if replay.data.len() + moved.len() > replay.limit {
-            self.replay = None;
-        } else {
-            replay.data.extend_from_slice(moved);
-            replay.sent = replay.data.len();
-        }
+    /// Takes a piece into the coder; its translation is sent before another is taken.
+    fn translate(&mut self, from: &mut Session) -> Result<(), Failed> {
+        let Some(coder) = &mut self.coder else { return Ok(()) };
+        let count = from.data().len();
+        coder.feed(from.data()).map_err(|text| Failed::From(text.into()))?;
+        from.consume(count);
+        self.bytes += count as u64;
+        Ok(())
+    }
+}
+
+/// Remembers what was moved for another try, up to the limit.
+fn keep(kept: &mut Option<Replay>, moved: &[u8]) {
+    let Some(replay) = kept else { return };
+    if replay.data.len() + moved.len() > replay.limit {
+        *kept = None;
+    } else {
+        replay.data.extend_from_slice(moved);
+        replay.sent = replay.data.len();
     }
 }

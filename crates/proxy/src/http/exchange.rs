@@ -7,13 +7,14 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use lateen_engine::{ConnectionFacts, Forward, RequestDecision, RequestFacts, Snapshot, decide_request};
+use lateen_model::AppProtocol;
 use lateen_runtime::random;
 
 use super::body::Pump;
 use super::h1::connection::Broken;
 use super::head::{Fields, MethodKind, RequestHead, ResponseHead};
 use super::session::Session;
-use super::{filters, path, reply};
+use super::{filters, grpc, grpc_web, path, reply, upgrade};
 use crate::connect::pool::Lease;
 use crate::connect::resolve;
 use crate::fault::{Fault, Reason, Retry};
@@ -158,10 +159,21 @@ impl Exchange<'_> {
             }
         }
         filters::request(&effective.filters, &mut self.heads.request);
+        if self.heads.request.upgrade {
+            upgrade::prepare(&mut self.heads.request);
+        }
+        let coder = match effective.protocol {
+            AppProtocol::Grpc => grpc_web::translate_request(&mut self.heads.request),
+            _ => None,
+        };
         let replay = Some(self.worker.settings().replay);
-        let mut pump =
-            if self.heads.request.framing.is_empty() { Pump::empty(replay) } else { Pump::new(replay) };
-        let mut total = effective.timeout.map(|longest| self.worker.deadlines().after(longest));
+        let mut pump = if self.heads.request.framing.is_empty() {
+            Pump::empty(replay)
+        } else {
+            Pump::new(replay).through(coder)
+        };
+        let longest = grpc::shorter(effective.timeout, &self.heads.request);
+        let mut total = longest.map(|longest| self.worker.deadlines().after(longest));
         let way = match self.reach(snapshot, &to, &effective, &mut pump, &mut total).await {
             Ok(way) => way,
             Err(next) => return next,
@@ -186,7 +198,7 @@ fn from_caller(broken: &Broken) -> Fault {
 /// What a broken endpoint means.
 fn from_endpoint(broken: &Broken) -> Fault {
     match broken {
-        Broken::Stream(error) if error.reason() == Some(h2::Reason::REFUSED_STREAM) => {
+        Broken::Stream(error) if is_unprocessed(error) => {
             Fault::upstream(Reason::RefusedStream, broken.to_string()).retry(Retry::Safe)
         }
         Broken::Io(_) | Broken::Truncated | Broken::Stream(_) => {
@@ -195,4 +207,10 @@ fn from_endpoint(broken: &Broken) -> Fault {
         _ => Fault::upstream(Reason::Protocol, format!("the endpoint's answer is refused: {broken}"))
             .retry(Retry::Never),
     }
+}
+
+/// Whether HTTP/2 said that nobody has acted on the request: it was refused, or it came after the last one that an ending
+/// connection still serves (RFC 9113 section 6.8).
+fn is_unprocessed(error: &h2::Error) -> bool {
+    error.reason() == Some(h2::Reason::REFUSED_STREAM) || (error.is_go_away() && error.is_remote())
 }

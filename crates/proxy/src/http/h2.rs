@@ -5,3 +5,4 @@ pub mod flow;
 pub mod heads;
 pub(crate) mod server;
 pub mod tunnel;
+pub(crate) mod upgrade;

@@ -6,6 +6,8 @@
 
 use std::str;
 
+use super::grpc_web::Coding;
+
 mod fields;
 mod known;
 
@@ -153,6 +155,10 @@ pub struct RequestHead {
     pub accepts_trailers: bool,
     /// The target named an authority (absolute-form), as requests to an explicit proxy do.
     pub absolute_form: bool,
+    /// `connection: upgrade` to HTTP/2 over cleartext, which is between the caller and us and is never sent on.
+    pub h2c: bool,
+    /// The caller speaks gRPC-Web, and this is a translation.
+    pub grpc_web: Option<Coding>,
 }
 
 impl RequestHead {

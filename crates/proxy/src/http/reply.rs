@@ -2,6 +2,7 @@
 
 use lateen_engine::Denial;
 
+use super::grpc_web::{self, Coding};
 use super::head::{Framing, Known, RequestHead, ResponseHead};
 use crate::fault::Fault;
 
@@ -50,7 +51,12 @@ pub fn head(reply: Reply<'_>, request: &RequestHead, response: &mut ResponseHead
     response.persistent = true;
     if is_grpc(request) {
         response.status = 200;
-        response.fields.add(b"content-type", b"application/grpc");
+        let content_type = request.fields.known(Known::ContentType).unwrap_or_default();
+        match request.grpc_web.or_else(|| grpc_web::content_type(content_type).map(|(coding, _)| coding)) {
+            None => response.fields.add(b"content-type", b"application/grpc"),
+            Some(Coding::Binary) => response.fields.add(b"content-type", b"application/grpc-web+proto"),
+            Some(Coding::Text) => response.fields.add(b"content-type", b"application/grpc-web-text+proto"),
+        }
         response.fields.add(b"grpc-status", grpc_status(reply.status).to_string().as_bytes());
         response.fields.add(b"grpc-message", reply.body.as_bytes());
         response.framing = Framing::None;
@@ -62,12 +68,13 @@ pub fn head(reply: Reply<'_>, request: &RequestHead, response: &mut ResponseHead
     true
 }
 
-/// Whether a request is gRPC, by its content type.
+/// Whether a request is gRPC or gRPC-Web, by its content type.
 #[must_use]
 pub fn is_grpc(request: &RequestHead) -> bool {
     request.fields.known(Known::ContentType).is_some_and(|value| {
         let rest = value.strip_prefix(b"application/grpc".as_slice());
-        rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
+        let native = rest.is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')));
+        native || rest.is_some() && grpc_web::content_type(value).is_some()
     })
 }
 

@@ -8,9 +8,11 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use lateen_runtime::stream::Stream;
+use tokio::io::AsyncWriteExt as _;
 
 use super::exchange::{self, Entry, Heads, Next};
 use super::h1::connection::{Broken, Connection};
+use super::h2;
 use super::head::MethodKind;
 use super::session::Session;
 use crate::enter::explicit;
@@ -37,6 +39,13 @@ pub(crate) async fn h1(worker: Rc<Worker>, stream: Stream, read_before: BytesMut
                 }
                 None => return,
             },
+            Ok(true)
+                if heads.request.h2c
+                    && !entry.facts.tls
+                    && let Some(settings) = h2::upgrade::settings(&heads.request) =>
+            {
+                return Box::pin(to_h2(worker, down, &heads, settings, entry)).await;
+            }
             Ok(true) => exchange::run(&worker, &entry, &mut down, &mut heads).await,
             Ok(false) => return,
             Err(refused) => {
@@ -75,6 +84,18 @@ async fn explicit(
     }
     let next = exchange::run(worker, &entry, &mut down, heads).await;
     Some((next, down))
+}
+
+/// The request asks that the connection becomes one of HTTP/2, whose first it then is.
+async fn to_h2(worker: Rc<Worker>, down: Session, heads: &Heads, settings: Vec<u8>, entry: Entry) {
+    let Session::H1(connection) = down else { return };
+    let (mut stream, read, _) = connection.into_parts();
+    let stream_idle = worker.settings().stream_idle;
+    let answered = worker.deadlines().within(stream_idle, stream.write_all(h2::upgrade::SWITCHING)).await;
+    if matches!(answered, Ok(Ok(()))) {
+        let stream = h2::upgrade::upgraded(stream, read, &heads.request, settings);
+        h2::server::serve(worker, stream, entry).await;
+    }
 }
 
 /// Why there is no next request.

@@ -73,7 +73,7 @@ impl Session {
                 if head.is_interim() {
                     flow.send_interim(response)?;
                 } else {
-                    flow.send_response(response, framing.is_empty())?;
+                    flow.send_response(response, framing.is_empty() && head.status != 101)?;
                 }
             }
         }

@@ -422,6 +422,29 @@ impl Wire {
         self.read.drain(..count).collect()
     }
 
+    /// A chunked body, decoded; trailers are dropped.
+    pub(crate) async fn chunked(&mut self) -> Vec<u8> {
+        let mut body = Vec::new();
+        loop {
+            let mut line = Vec::new();
+            while !line.ends_with(b"\r\n") {
+                line.extend(self.exactly(1).await);
+            }
+            let line = String::from_utf8(line).expect("text");
+            let size = usize::from_str_radix(line.trim_end(), 16).expect("a size");
+            if size == 0 {
+                break;
+            }
+            body.extend(self.exactly(size).await);
+            assert_eq!(self.exactly(2).await, b"\r\n");
+        }
+        let mut end = Vec::new();
+        while !end.ends_with(b"\r\n\r\n") && end != b"\r\n" {
+            end.extend(self.exactly(1).await);
+        }
+        body
+    }
+
     /// Everything until the stream ends.
     pub(crate) async fn rest(&mut self) -> String {
         while self.more().await {}

@@ -4,7 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
-use lateen_engine::{Denial, Destination, Effective, Excluded, Hop, Picked, Snapshot, pick};
+use lateen_engine::{Denial, Destination, Direction, Effective, Excluded, Hop, Picked, Snapshot, pick};
 use lateen_model::AppProtocol;
 use lateen_runtime::deadline::Deadline;
 use lateen_runtime::random;
@@ -18,6 +18,9 @@ use crate::http::h1::connection::Broken;
 use crate::http::head::{Framing, Known, Version};
 use crate::http::retry;
 use crate::http::session::Session;
+
+/// Interim heads (1xx) that may come before the final one: HTTP/2 would let us buffer any number for a slow caller.
+const MOST_INTERIM: u32 = 16;
 
 /// How a try ended, if not with a head.
 enum Trouble {
@@ -54,6 +57,7 @@ impl Exchange<'_> {
             };
             let active = self.worker.load.begin(picked.endpoint);
             self.trip.attempts += 1;
+            self.number_attempt();
             let trying = self.attempt(&picked.hop, effective, fresh, pump);
             let tried = within(total, trying).await.unwrap_or_else(|| {
                 Err(Trouble::Fault(Fault::proxy(Reason::Timeout, "the route's timeout is over")))
@@ -88,6 +92,15 @@ impl Exchange<'_> {
                     self.wait_before_retry(effective).await;
                 }
             }
+        }
+    }
+
+    /// Tells the endpoint which try this is, where the client's side tries: as Istio does, not for what comes in.
+    fn number_attempt(&mut self) {
+        if self.entry.facts.direction != Direction::Inbound {
+            let mut digits = [0; 10];
+            let count = decimal(self.trip.attempts, &mut digits);
+            self.heads.request.fields.set(b"x-envoy-attempt-count", count);
         }
     }
 
@@ -144,12 +157,18 @@ impl Exchange<'_> {
         let connected = self.connect(hop, effective, fresh).await;
         let mut lease = connected.map_err(Trouble::Fault)?;
         self.trip.reused = lease.reused;
+        let mut interim = 0;
         let mut per_try =
             effective.retry.per_try_timeout.map(|longest| self.worker.deadlines().after(longest));
         loop {
             self.await_head(&mut lease.session, pump, &mut per_try).await?;
             if !self.heads.response.is_interim() {
                 break;
+            }
+            interim += 1;
+            if interim > MOST_INTERIM {
+                let fault = Fault::upstream(Reason::Protocol, "it sends interim answers without end");
+                return Err(Trouble::Fault(fault.retry(Retry::Never)));
             }
             self.pass_interim().await?;
         }
@@ -262,6 +281,18 @@ impl Exchange<'_> {
             failed => failed,
         };
         sent.map_err(|broken| Trouble::Caller(from_caller(&broken)))
+    }
+}
+
+fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
     }
 }
 

@@ -72,6 +72,11 @@ impl Trip {
         }
     }
 
+    /// The answer ended with this status of our own.
+    pub(super) fn grpc_ended(&mut self, status: u16) {
+        self.grpc_status = Some(status);
+    }
+
     pub(super) fn tunnelled(&mut self, (moved, fault): ((u64, u64), Option<Fault>)) {
         (self.received, self.sent) = moved;
         self.fault = fault;

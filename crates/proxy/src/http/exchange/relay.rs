@@ -10,9 +10,9 @@ use lateen_runtime::deadline::Deadline;
 use super::{Exchange, Heads, Next, Way, from_caller, from_endpoint};
 use crate::fault::{Fault, Reason};
 use crate::http::body::{Failed, Pump};
-use crate::http::head::Framing;
+use crate::http::head::{Fields, Framing};
 use crate::http::session::Session;
-use crate::http::{filters, upgrade};
+use crate::http::{filters, grpc, grpc_web, reply, upgrade};
 
 impl Exchange<'_> {
     /// The head of the answer and both bodies.
@@ -27,6 +27,7 @@ impl Exchange<'_> {
         self.trip.head_came();
         let Heads { request, response } = &mut *self.heads;
         filters::response(&effective.filters, response);
+        let coder = request.grpc_web.and_then(|coding| grpc_web::translate_response(coding, response));
         let upstream_persists = response.persistent;
         // A body that was promised only after 100-continue will not come now.
         let unsent_body = request.expects_continue && !pump.is_done();
@@ -40,7 +41,7 @@ impl Exchange<'_> {
             }
         };
         let bodiless = framing.is_empty() && response.framing.is_empty();
-        let mut back = if bodiless { Pump::empty(None) } else { Pump::new(None) };
+        let mut back = if bodiless { Pump::empty(None) } else { Pump::new(None).through(coder) };
         let ended = self.move_bodies(&mut way.lease.session, &mut pump, &mut back, &mut total).await;
         self.trip.moved(&pump, &back);
         match ended {
@@ -51,11 +52,35 @@ impl Exchange<'_> {
                 self.after(persistent && framing != Framing::UntilClose, pump.is_done())
             }
             Err(fault) => {
-                self.down.reset(h2::Reason::INTERNAL_ERROR);
                 way.lease.session.reset(h2::Reason::CANCEL);
+                let next = self.end_in_band(&fault, framing).await;
+                if next == Next::Close {
+                    self.down.reset(h2::Reason::INTERNAL_ERROR);
+                }
                 self.trip.fail(fault);
-                Next::Close
+                next
             }
+        }
+    }
+
+    /// A caller of gRPC whose deadline is over is told so in the trailers, since its answer has begun; any other sees the
+    /// answer cut short.
+    async fn end_in_band(&mut self, fault: &Fault, framing: Framing) -> Next {
+        let request = &self.heads.request;
+        if fault.reason != Reason::Timeout || framing != Framing::Chunked || !reply::is_grpc(request) {
+            return Next::Close;
+        }
+        let mut trailers = Fields::default();
+        trailers.add(b"grpc-status", grpc::DEADLINE_EXCEEDED.to_string().as_bytes());
+        trailers.add(b"grpc-message", b"the timeout is over");
+        if self.down.finish(Some(&trailers)).is_err() {
+            return Next::Close;
+        }
+        self.trip.grpc_ended(grpc::DEADLINE_EXCEEDED);
+        let flushed = poll_fn(|context| self.down.poll_flush(context));
+        match self.worker.deadlines().within(self.worker.settings().stream_idle, flushed).await {
+            Ok(Ok(())) => Next::Linger,
+            _ => Next::Close,
         }
     }
 

@@ -47,6 +47,9 @@ pub enum Broken {
     /// A stream of HTTP/2 failed.
     #[error("stream failed: {0}")]
     Stream(#[from] h2::Error),
+    /// A body that was to be translated is refused.
+    #[error(transparent)]
+    Text(#[from] crate::http::grpc_web::InvalidText),
     /// A head of HTTP/2 is refused.
     #[error(transparent)]
     StreamHead(#[from] crate::http::h2::heads::InvalidHead),

@@ -42,6 +42,9 @@ pub enum InvalidHead {
     /// The head does not fit in the limit.
     #[error("the head is too large")]
     TooLarge,
+    /// The first line alone does not fit in the limit.
+    #[error("the request target is too long")]
+    TargetTooLong,
     /// More fields than the limit.
     #[error("the head has too many fields")]
     TooManyFields,
@@ -75,6 +78,9 @@ pub enum InvalidHead {
     /// A transfer coding besides `chunked`.
     #[error("a transfer coding is not supported")]
     TransferCoding,
+    /// `expect` with anything but `100-continue`: whoever reads it otherwise waits for another body than we do.
+    #[error("an expectation is not supported")]
+    Expectation,
 }
 
 impl InvalidHead {
@@ -83,6 +89,8 @@ impl InvalidHead {
     pub fn status(self) -> u16 {
         match self {
             InvalidHead::TooLarge | InvalidHead::TooManyFields => 431,
+            InvalidHead::TargetTooLong => 414,
+            InvalidHead::Expectation => 417,
             InvalidHead::Version => 505,
             InvalidHead::TransferCoding => 501,
             _ => 400,
@@ -95,7 +103,9 @@ impl InvalidHead {
         match self {
             InvalidHead::LineEnd => "http1.invalid_line_end",
             InvalidHead::TooLarge => "http1.headers_too_large",
+            InvalidHead::TargetTooLong => "http1.url_too_long",
             InvalidHead::TooManyFields => "http1.too_many_headers",
+            InvalidHead::Expectation => "http1.unsupported_expectation",
             InvalidHead::StartLine => "http1.invalid_start_line",
             InvalidHead::Version => "http1.invalid_version",
             InvalidHead::Target => "http1.invalid_url",
@@ -153,7 +163,11 @@ impl HeadScan {
             }
         }
         self.scanned = buffer.len();
-        if buffer.len() > limit + skipped { Err(InvalidHead::TooLarge) } else { Ok(None) }
+        match buffer.len() > limit + skipped {
+            true if self.line == self.empty_lines * 2 => Err(InvalidHead::TargetTooLong),
+            true => Err(InvalidHead::TooLarge),
+            false => Ok(None),
+        }
     }
 
     /// Whether anything but empty lines was seen: then silence is a slow head, not an idle connection.
@@ -319,10 +333,26 @@ fn take_host(head: &mut RequestHead) -> Result<(), InvalidHead> {
     Ok(())
 }
 
-/// Whether `text` can be a host with an optional port: no user information, no path, no space, no list.
-fn is_authority(text: &[u8]) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%:[]".contains(&byte);
-    text.iter().all(|&byte| allowed(byte))
+/// Whether `text` can be a host with an optional port: no user information, no path, no space, no list, one port.
+pub(crate) fn is_authority(text: &[u8]) -> bool {
+    let (host, port) = match text.strip_prefix(b"[") {
+        Some(rest) => {
+            let Some(end) = memchr::memchr(b']', rest) else { return false };
+            let (host, port) = (&rest[..end], &rest[end + 1..]);
+            if !host.iter().all(|&byte| byte.is_ascii_hexdigit() || b":.%".contains(&byte)) {
+                return false;
+            }
+            (&host[..0], port)
+        }
+        None => text.split_at(memchr::memchr(b':', text).unwrap_or(text.len())),
+    };
+    let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=%".contains(byte);
+    let port_is_valid = match port.split_first() {
+        None => true,
+        Some((b':', digits)) => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        Some(_) => false,
+    };
+    port_is_valid && host.iter().all(allowed)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 
+use crate::http::h1::parse::is_authority;
 use crate::http::head::{Fields, Framing, Known, MethodKind, RequestHead, ResponseHead, Version};
 
 /// Why a head cannot cross.
@@ -16,16 +17,26 @@ pub enum InvalidHead {
     /// `content-length` that is no number, or several.
     #[error("content-length is malformed or repeated")]
     ContentLength,
-    /// Method, authority or path that the other protocol has no form for.
+    /// Method or path that the other protocol has no form for.
     #[error("the request target is malformed")]
     Target,
+    /// No authority, several hosts in its place, or one that is none.
+    #[error("the authority is missing, repeated or malformed")]
+    Authority,
+    /// `expect` with anything but `100-continue`.
+    #[error("an expectation is not supported")]
+    Expectation,
 }
 
 impl InvalidHead {
     /// The status that answers such a request.
     #[must_use]
     pub fn status(self) -> u16 {
-        if self == InvalidHead::TooManyFields { 431 } else { 400 }
+        match self {
+            InvalidHead::TooManyFields => 431,
+            InvalidHead::Expectation => 417,
+            _ => 400,
+        }
     }
 
     /// A name for access logs.
@@ -35,6 +46,8 @@ impl InvalidHead {
             InvalidHead::TooManyFields => "http2.too_many_headers",
             InvalidHead::ContentLength => "http2.unexpected_content_length",
             InvalidHead::Target => "http2.invalid_path",
+            InvalidHead::Authority => "http2.invalid_authority",
+            InvalidHead::Expectation => "http2.unsupported_expectation",
         }
     }
 }
@@ -52,11 +65,15 @@ pub fn read_request(
     head.clear();
     head.version = Version::Http2;
     head.persistent = true;
-    head.method = head.fields.append(parts.method.as_str().as_bytes());
-    head.kind = MethodKind::of(parts.method.as_str().as_bytes());
+    let protocol = parts.extensions.get::<h2::ext::Protocol>();
+    // Inside, a tunnel that was asked for by extended CONNECT (RFC 8441) is what it is in HTTP/1.1: a GET that asks for
+    // an upgrade. Routes and policies see one spelling.
+    let method = if protocol.is_some() { &http::Method::GET } else { &parts.method };
+    head.method = head.fields.append(method.as_str().as_bytes());
+    head.kind = MethodKind::of(method.as_str().as_bytes());
     let target = parts.uri.path_and_query().map_or("", PathAndQuery::as_str);
     if head.kind != MethodKind::Connect {
-        let valid = target.starts_with('/') || (target == "*" && parts.method == http::Method::OPTIONS);
+        let valid = target.starts_with('/') || (target == "*" && *method == http::Method::OPTIONS);
         if !valid || !target.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
             return Err(InvalidHead::Target);
         }
@@ -68,18 +85,38 @@ pub fn read_request(
         (false, Some(length)) => Framing::Length(length),
         (false, None) => Framing::Chunked,
     };
-    if let Some(authority) = parts.uri.authority() {
-        head.set_authority(authority.as_str());
-    } else if let Some(host) = head.fields.known_str(Known::Host).map(str::to_owned) {
-        head.set_authority(&host);
-    }
-    if head.authority().bytes().any(|byte| byte == b'@' || byte <= b' ') {
-        return Err(InvalidHead::Target);
-    }
+    take_authority(parts.uri.authority(), head)?;
     // `h2` has refused any other value.
     head.accepts_trailers = head.fields.known(Known::Te).is_some();
-    head.expects_continue =
-        head.fields.known(Known::Expect).is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
+    head.expects_continue = match head.fields.known(Known::Expect) {
+        Some(value) if value.eq_ignore_ascii_case(b"100-continue") => true,
+        Some(_) => return Err(InvalidHead::Expectation),
+        None => false,
+    };
+    if let Some(protocol) = protocol {
+        head.fields.set(b"upgrade", protocol.as_str().as_bytes());
+        (head.upgrade, head.framing) = (true, Framing::None);
+    }
+    Ok(())
+}
+
+/// `:authority`, or exactly one `host` in its place (RFC 9113 section 8.3.1). Where both are, the former counts and is
+/// what is sent on.
+fn take_authority(said: Option<&Authority>, head: &mut RequestHead) -> Result<(), InvalidHead> {
+    let authority = match said {
+        Some(authority) => authority.as_str().to_owned(),
+        None => {
+            let mut hosts = head.fields.iter_known().filter(|(known, ..)| *known == Known::Host);
+            match (hosts.next(), hosts.next()) {
+                (Some((.., host)), None) => String::from_utf8_lossy(host).into_owned(),
+                _ => return Err(InvalidHead::Authority),
+            }
+        }
+    };
+    if authority.is_empty() || !is_authority(authority.as_bytes()) {
+        return Err(InvalidHead::Authority);
+    }
+    head.set_authority(&authority);
     Ok(())
 }
 
@@ -137,7 +174,8 @@ fn read_fields(map: &HeaderMap, most: usize, fields: &mut Fields) -> Result<Opti
             Known::Cookie => cookies += 1,
             _ => {}
         }
-        fields.add(name.as_str().as_bytes(), value.as_bytes());
+        // Space around a value is no part of it (RFC 9113 section 8.2.1), and HTTP/1.1 could not keep it.
+        fields.add(name.as_str().as_bytes(), value.as_bytes().trim_ascii());
     }
     if cookies > 1 {
         // Crumbs are joined again for whoever may not speak HTTP/2 (RFC 9113 section 8.2.3).
@@ -183,11 +221,17 @@ pub fn write_request(
 /// Makes the head of a response. `describes_body` keeps the length of a body that is not sent (HEAD, 304).
 pub fn write_response(head: &ResponseHead, framing: Framing, describes_body: bool) -> http::Response<()> {
     let mut response = http::Response::new(());
+    // The yes to an extended CONNECT (RFC 8441 section 5).
+    let switched = head.status == 101;
+    let status = if switched { 200 } else { head.status };
     *response.status_mut() =
-        http::StatusCode::from_u16(head.status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+        http::StatusCode::from_u16(status).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     *response.version_mut() = http::Version::HTTP_2;
     let headers = response.headers_mut();
     write_fields(&head.fields, headers);
+    if switched {
+        headers.remove(http::header::SEC_WEBSOCKET_ACCEPT);
+    }
     match framing {
         Framing::Length(length) => {
             headers.insert(http::header::CONTENT_LENGTH, length.into());

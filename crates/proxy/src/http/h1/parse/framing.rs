@@ -51,11 +51,14 @@ pub(super) fn of_request(head: &mut RequestHead) -> Result<(), InvalidHead> {
     head.persistent = persistent(head.version, &said.connection);
     for (known, _, value) in head.fields.iter_known() {
         match known {
-            Known::Expect => {
-                head.expects_continue |=
-                    head.version == Version::Http11 && value.eq_ignore_ascii_case(b"100-continue");
+            Known::Expect if !value.eq_ignore_ascii_case(b"100-continue") => {
+                return Err(InvalidHead::Expectation);
             }
-            Known::Upgrade => head.upgrade |= said.connection.upgrade && head.version == Version::Http11,
+            Known::Expect => head.expects_continue = head.version == Version::Http11,
+            Known::Upgrade if said.connection.upgrade && head.version == Version::Http11 => {
+                head.h2c |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"h2c"));
+                head.upgrade = true;
+            }
             Known::Te => {
                 head.accepts_trailers |= tokens(value).any(|token| token.eq_ignore_ascii_case(b"trailers"));
             }
@@ -66,7 +69,8 @@ pub(super) fn of_request(head: &mut RequestHead) -> Result<(), InvalidHead> {
     if head.kind == MethodKind::Connect && head.framing != Framing::None {
         return Err(InvalidHead::TwoFramings);
     }
-    head.upgrade &= head.framing.is_empty();
+    head.upgrade &= head.framing.is_empty() && !head.h2c;
+    head.h2c &= head.framing.is_empty();
     Ok(())
 }
 

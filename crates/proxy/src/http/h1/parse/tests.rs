@@ -163,10 +163,13 @@ fn heads_over_the_limits() {
     assert!(read_in(&[sized(100).as_bytes()], limits).is_ok_and(|h| h.is_some()));
     assert_eq!(read_in(&[sized(101).as_bytes()], limits).map(|_| ()), Err(InvalidHead::TooLarge));
     let endless = [b'a'; 101];
-    assert_eq!(read_in(&[&endless], limits).map(|_| ()), Err(InvalidHead::TooLarge));
+    assert_eq!(read_in(&[&endless], limits).map(|_| ()), Err(InvalidHead::TargetTooLong));
+    let after_a_line = [b"\r\nGET / HTTP/1.1\r\n".as_slice(), &endless].concat();
+    assert_eq!(read_in(&[&after_a_line], limits).map(|_| ()), Err(InvalidHead::TooLarge));
     let many = "GET / HTTP/1.1\r\nHost: a\r\na: b\r\nc: d\r\ne: f\r\n\r\n";
     assert_eq!(read_in(&[many.as_bytes()], limits).map(|_| ()), Err(InvalidHead::TooManyFields));
     assert_eq!((InvalidHead::TooLarge.status(), InvalidHead::TooManyFields.status()), (431, 431));
+    assert_eq!(InvalidHead::TargetTooLong.status(), 414);
 }
 
 #[test]
