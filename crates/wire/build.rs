@@ -16,6 +16,7 @@ const FILES: &[&str] = &[
     "lateen/v1/policy.proto",
     "lateen/v1/process.proto",
     "lateen/v1/route.proto",
+    "lateen/v1/traffic.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -6,7 +6,6 @@ use crate::trace::Step;
 use lateen_model::{
     AppProtocol, Backend, Filter, RetryConditions, RetryPolicy, Route, Rule, ServiceId, ServicePort, Str,
 };
-use std::time::Duration;
 
 impl Effective {
     /// The rule over the defaults of the mesh; filters of the rule, then of the backend.
@@ -50,8 +49,7 @@ impl Effective {
     /// request is on its way; that is tried again as long as nothing was written (Istio's inbound default).
     pub(crate) fn inbound(port: u16, protocol: AppProtocol, service: Option<ServiceId>) -> Self {
         let on = RetryConditions { reset_before_request: true, ..RetryConditions::default() };
-        let retry =
-            RetryPolicy { attempts: 2, per_try_timeout: None, on, backoff: Duration::from_millis(25) };
+        let retry = RetryPolicy { on, ..RetryPolicy::default() };
         Self {
             route_name: Str::from(format!("inbound|{port}||")),
             service,
@@ -105,9 +103,10 @@ fn describe_filter(filter: &Filter) -> Vec<String> {
     let (head, edit) = match filter {
         Filter::RequestHeaders(edit) => ("request header", edit),
         Filter::ResponseHeaders(edit) => ("response header", edit),
+        other => return vec![format!("{other:?}")],
     };
-    let set = edit.set.iter().map(|(name, value)| format!("{head} {name} becomes {value:?}"));
-    let add = edit.add.iter().map(|(name, value)| format!("{head} {name} gets {value:?} added"));
+    let set = edit.set.iter().map(|(name, value)| format!("{head} {name} becomes \"{value}\""));
+    let add = edit.add.iter().map(|(name, value)| format!("{head} {name} gets \"{value}\" added"));
     let remove = edit.remove.iter().map(|name| format!("{head} {name} is removed"));
     set.chain(add).chain(remove).collect()
 }

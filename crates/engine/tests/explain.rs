@@ -27,7 +27,7 @@ fn catalog() -> Catalog {
         ..AuthorizationRule::default()
     };
     let mut canary = rule("canary", "", "reviews.default:9080/v1*90 reviews.default:9080/v2*10");
-    let set = vec![("x-set".into(), "yes".into())];
+    let set = vec![("x-set".into(), Format::literal("yes"))];
     canary.filters.push(Filter::RequestHeaders(HeaderEdit { set, ..HeaderEdit::default() }));
     let rules = vec![rule("jason", "h:end-user=jason", "reviews.default:9080/v2"), canary];
     let entries = [

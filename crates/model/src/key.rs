@@ -25,6 +25,8 @@ pub enum Origin {
     IstioGateway,
     /// `gateway.networking.k8s.io` HTTPRoute.
     HttpRoute,
+    /// `gateway.networking.k8s.io` GRPCRoute.
+    GrpcRoute,
     /// `networking.istio.io` VirtualService.
     VirtualService,
     /// `networking.istio.io` DestinationRule.
@@ -37,11 +39,15 @@ pub enum Origin {
     RequestAuthentication,
     /// Core Secret.
     Secret,
+    /// `lateen.dev` RateLimitPolicy.
+    RateLimitPolicy,
+    /// `lateen.dev` RequestLimitPolicy.
+    RequestLimitPolicy,
 }
 
 impl Origin {
     /// Every origin, in order.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Mesh,
         Self::Service,
         Self::ServiceEntry,
@@ -51,12 +57,15 @@ impl Origin {
         Self::Gateway,
         Self::IstioGateway,
         Self::HttpRoute,
+        Self::GrpcRoute,
         Self::VirtualService,
         Self::DestinationRule,
         Self::PeerAuthentication,
         Self::AuthorizationPolicy,
         Self::RequestAuthentication,
         Self::Secret,
+        Self::RateLimitPolicy,
+        Self::RequestLimitPolicy,
     ];
 
     /// API group and kind, the two middle parts of a key.
@@ -71,12 +80,15 @@ impl Origin {
             Self::Gateway => ("gateway.networking.k8s.io", "Gateway"),
             Self::IstioGateway => ("networking.istio.io", "Gateway"),
             Self::HttpRoute => ("gateway.networking.k8s.io", "HTTPRoute"),
+            Self::GrpcRoute => ("gateway.networking.k8s.io", "GRPCRoute"),
             Self::VirtualService => ("networking.istio.io", "VirtualService"),
             Self::DestinationRule => ("networking.istio.io", "DestinationRule"),
             Self::PeerAuthentication => ("security.istio.io", "PeerAuthentication"),
             Self::AuthorizationPolicy => ("security.istio.io", "AuthorizationPolicy"),
             Self::RequestAuthentication => ("security.istio.io", "RequestAuthentication"),
             Self::Secret => ("", "Secret"),
+            Self::RateLimitPolicy => ("lateen.dev", "RateLimitPolicy"),
+            Self::RequestLimitPolicy => ("lateen.dev", "RequestLimitPolicy"),
         }
     }
 

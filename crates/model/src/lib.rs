@@ -15,6 +15,7 @@ mod created;
 mod credential;
 mod delta;
 mod filter;
+mod format;
 mod gateway;
 mod hostname;
 mod identity;
@@ -30,6 +31,7 @@ mod route;
 mod scope;
 mod service;
 mod shards;
+mod share;
 mod str;
 mod workload;
 
@@ -40,26 +42,36 @@ pub use catalog::Catalog;
 pub use created::Created;
 pub use credential::{Credential, Secret};
 pub use delta::{Delta, Revision};
-pub use filter::{Filter, HeaderEdit};
+pub use filter::{
+    Abort, Answer, Cors, DirectResponse, FaultInjection, Filter, HeaderEdit, Mirror, PathRewrite, Redirect,
+    RedirectPort, RegexRewrite, Rewrite,
+};
+pub use format::{Format, InvalidFormat, Piece, Variable};
 pub use gateway::{ClientCertificate, Gateway, Listener, ListenerProtocol, ListenerTls};
 pub use hostname::{HostPattern, Hostname};
 pub use identity::Identity;
 pub use key::{Key, Origin, ServiceId};
 pub use labels::{Labels, Selector};
 pub use matching::{FullRegex, InvalidRegex, NamedMatch, PathMatch, StringMatch};
-pub use mesh::{AccessLog, MeshSettings, OutboundPolicy};
+pub use mesh::{AccessLog, MeshSettings, OutboundPolicy, PathNormalization};
 pub use name::{
     ClusterId, InvalidName, Namespace, NetworkId, NodeName, ObjectName, ServiceAccount, TrustDomain,
 };
 pub use policy::{
-    Action, AddressMatch, Authorization, AuthorizationRule, BalanceAlgorithm, Condition, ConditionKey,
-    DestinationPolicy, MtlsMode, Operation, PeerAuthentication, Policy, PolicyId, PolicyKind, Source, Subset,
-    Target, TrafficPolicy,
+    Action, AddressMatch, Authorization, AuthorizationRule, Balance, BalanceAlgorithm, Condition,
+    ConditionKey, ConnectionPool, ConsistentHash, Descriptor, DestinationPolicy, Distribution, H2Upgrade,
+    HashKey, HashTable, Http2Keepalive, LimitRule, LocalityMode, LocalityPolicy, MtlsMode, Operation,
+    OutlierDetection, PeerAuthentication, Policy, PolicyId, PolicyKind, PortPolicy, RateLimit, RequestLimit,
+    RetryBudget, Source, Subset, Target, TcpKeepalive, TrafficPolicy, Warmup,
 };
 pub use process::{Command, Instance, Probe, ProbeCheck, Process, ProcessPort, RestartPolicy, Run};
 pub use resource::{Entry, Kind, Resource, control_identity, mesh_key, role_needs};
-pub use route::{Parent, Precedence, RequestMatch, RetryConditions, RetryPolicy, Route, Rule};
+pub use route::{
+    Parent, Precedence, RequestMatch, RetryConditions, RetryPolicy, Route, Rule, SessionPersistence,
+    SessionToken,
+};
 pub use scope::{ProxyRole, Scope, Viewer, Visibility};
-pub use service::{Location, Service, ServicePort, TargetPort};
+pub use service::{Location, Resolution, Service, ServicePort, TargetPort};
 pub use shards::Shards;
+pub use share::Share;
 pub use workload::{Health, Locality, Tunnel, Workload, WorkloadPort};

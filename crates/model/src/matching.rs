@@ -32,13 +32,7 @@ impl FullRegex {
             .build()
             .map_err(|error| InvalidRegex {
                 pattern: pattern.chars().take(128).collect(),
-                why: error
-                    .to_string()
-                    .lines()
-                    .last()
-                    .unwrap_or_default()
-                    .trim_start_matches("error: ")
-                    .to_owned(),
+                why: last_line(&error),
             })?;
         Ok(Self { pattern: pattern.into(), compiled })
     }
@@ -52,6 +46,11 @@ impl FullRegex {
     pub fn is_match(&self, text: &str) -> bool {
         self.compiled.is_match(text)
     }
+}
+
+/// What is wrong, without the picture before it.
+pub(crate) fn last_line(error: &regex::Error) -> String {
+    error.to_string().lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
 }
 
 impl PartialEq for FullRegex {

@@ -13,6 +13,8 @@ pub struct MeshSettings {
     pub outbound: OutboundPolicy,
     /// Which requests and connections are written to the access log.
     pub access_log: AccessLog,
+    /// How paths are spelt before anybody decides by them.
+    pub path_normalization: PathNormalization,
 }
 
 impl Default for MeshSettings {
@@ -22,6 +24,7 @@ impl Default for MeshSettings {
             root_namespace: Namespace::parse("istio-system").expect("a literal that is a label"),
             outbound: OutboundPolicy::default(),
             access_log: AccessLog::default(),
+            path_normalization: PathNormalization::default(),
         }
     }
 }
@@ -46,4 +49,18 @@ pub enum AccessLog {
     /// All.
     #[default]
     All,
+}
+
+/// How paths are spelt before anybody decides by them (Istio's `pathNormalization.normalization`).
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum PathNormalization {
+    /// As they came.
+    None,
+    /// RFC 3986 6.2.2: dot segments removed, unreserved characters decoded, `\\` as `/`.
+    #[default]
+    Base,
+    /// The same, and `//` as `/`.
+    MergeSlashes,
+    /// The same, and `%2F` and `%5C` decoded first.
+    DecodeAndMergeSlashes,
 }

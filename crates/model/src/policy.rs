@@ -4,13 +4,24 @@ use crate::{Created, Key, Namespace, ServiceId};
 
 mod authentication;
 mod authorization;
+mod balance;
+mod connections;
+mod limits;
 mod traffic;
 
 pub use authentication::{MtlsMode, PeerAuthentication};
 pub use authorization::{
     Action, AddressMatch, Authorization, AuthorizationRule, Condition, ConditionKey, Operation, Source,
 };
-pub use traffic::{BalanceAlgorithm, DestinationPolicy, Subset, TrafficPolicy};
+pub use balance::{
+    Balance, BalanceAlgorithm, ConsistentHash, Distribution, HashKey, HashTable, LocalityMode,
+    LocalityPolicy, Warmup,
+};
+pub use connections::{
+    ConnectionPool, H2Upgrade, Http2Keepalive, OutlierDetection, RetryBudget, TcpKeepalive,
+};
+pub use limits::{Descriptor, LimitRule, RateLimit, RequestLimit};
+pub use traffic::{DestinationPolicy, PortPolicy, Subset, TrafficPolicy};
 
 /// A policy is named by the object it was made from.
 pub type PolicyId = Key;
@@ -41,6 +52,8 @@ pub enum Target {
     Service(ServiceId),
     /// A gateway.
     Gateway(Key),
+    /// A route.
+    Route(Key),
 }
 
 /// What a policy says.
@@ -51,5 +64,9 @@ pub enum PolicyKind {
     /// Whether plaintext is taken.
     PeerAuthentication(PeerAuthentication),
     /// How clients treat a host.
-    Destination(DestinationPolicy),
+    Destination(Box<DestinationPolicy>),
+    /// How many requests are taken.
+    RateLimit(RateLimit),
+    /// How large requests may be.
+    RequestLimit(RequestLimit),
 }

@@ -60,7 +60,9 @@ impl Resource {
             Self::Route(_) => Kind::Route,
             Self::Policy(policy) => match policy.kind {
                 PolicyKind::Authorization(_) | PolicyKind::PeerAuthentication(_) => Kind::Security,
-                PolicyKind::Destination(_) => Kind::Traffic,
+                PolicyKind::Destination(_) | PolicyKind::RateLimit(_) | PolicyKind::RequestLimit(_) => {
+                    Kind::Traffic
+                }
             },
             Self::Credential(_) => Kind::Credential,
             Self::Process(_) => Kind::Process,

@@ -1,8 +1,8 @@
 //! `Route` and `Rule`: hosts and matches -> filters -> backends.
 
 use crate::{
-    Backend, Created, Filter, HostPattern, Key, NamedMatch, Namespace, PathMatch, Selector, ServiceId, Str,
-    StringMatch, Visibility,
+    Answer, Backend, Created, Filter, HostPattern, Key, NamedMatch, Namespace, PathMatch, Selector,
+    ServiceId, Str, StringMatch, Visibility,
 };
 use std::fmt;
 use std::time::Duration;
@@ -59,7 +59,7 @@ pub enum Precedence {
 }
 
 /// One rule: if any of the matches holds, do this.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Rule {
     /// Its name within the route, for log and explanation: given, or its index.
     pub name: Str,
@@ -67,12 +67,43 @@ pub struct Rule {
     pub matches: Vec<RequestMatch>,
     /// What is done to head and body.
     pub filters: Vec<Filter>,
-    /// Where it goes, by weight. Empty answers 500 (Gateway API) or 503.
+    /// What is answered here, instead of sending it anywhere.
+    pub answer: Option<Answer>,
+    /// Where it goes, by weight. Empty, without an answer, answers 500 (Gateway API) or 503.
     pub backends: Vec<Backend>,
     /// The longest a request may take, from its first byte to the last of the answer, over all tries.
     pub timeout: Option<Duration>,
     /// When to try again. None is the default of the mesh.
     pub retry: Option<RetryPolicy>,
+    /// Whether requests of one session stay with one endpoint.
+    pub persistence: Option<SessionPersistence>,
+}
+
+/// Requests of one session stay with one endpoint as long as it may be used (Gateway API `sessionPersistence`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SessionPersistence {
+    /// Where the session is told.
+    pub by: SessionToken,
+    /// How long a session lasts. None is as long as the client keeps it.
+    pub absolute_timeout: Option<Duration>,
+    /// How long a session lasts that is not used.
+    pub idle_timeout: Option<Duration>,
+}
+
+/// Where a session is told.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum SessionToken {
+    /// In a cookie that the proxy gives.
+    Cookie {
+        /// Its name.
+        name: Str,
+        /// Its path; the path of the match, else `/`.
+        path: Str,
+        /// Whether the client keeps it beyond its own session (`Permanent`), for the absolute timeout.
+        permanent: bool,
+    },
+    /// In a header that the proxy gives and the client sends back; the name in lower case.
+    Header(Str),
 }
 
 /// A match on a request: every part that is there must hold.
@@ -80,6 +111,8 @@ pub struct Rule {
 pub struct RequestMatch {
     /// The path without query.
     pub path: Option<PathMatch>,
+    /// `http` or `https`.
+    pub scheme: Option<StringMatch>,
     /// The method.
     pub method: Option<StringMatch>,
     /// `:authority` or `Host`, without its port, in lower case.
@@ -109,6 +142,10 @@ pub struct RetryPolicy {
     pub on: RetryConditions,
     /// First wait, doubled each time with jitter, at most ten times itself.
     pub backoff: Duration,
+    /// Whether an endpoint that was tried is left out (`retryIgnorePreviousHosts`).
+    pub ignore_previous_hosts: bool,
+    /// Whether endpoints of other localities may be tried too (`retryRemoteLocalities`).
+    pub remote_localities: bool,
 }
 
 impl Default for RetryPolicy {
@@ -125,6 +162,8 @@ impl Default for RetryPolicy {
                 ..RetryConditions::default()
             },
             backoff: Duration::from_millis(25),
+            ignore_previous_hosts: true,
+            remote_localities: false,
         }
     }
 }
@@ -146,6 +185,8 @@ pub struct RetryConditions {
     pub server_error: bool,
     /// `retriable-4xx`: 409.
     pub conflict: bool,
+    /// `envoy-ratelimited`: an answer with `x-envoy-ratelimited`.
+    pub rate_limited: bool,
     /// gRPC `cancelled`.
     pub cancelled: bool,
     /// gRPC `unavailable`.
@@ -169,6 +210,9 @@ impl fmt::Display for RequestMatch {
         };
         if let Some(path) = &self.path {
             part(f, format_args!("{path}"))?;
+        }
+        if let Some(scheme) = &self.scheme {
+            part(f, format_args!("scheme {scheme}"))?;
         }
         if let Some(method) = &self.method {
             part(f, format_args!("method {method}"))?;

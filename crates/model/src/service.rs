@@ -25,6 +25,8 @@ pub struct Service {
     pub visibility: Visibility,
     /// Whether endpoints that are not ready are used too (`publishNotReadyAddresses`).
     pub publish_not_ready: bool,
+    /// How addresses of endpoints are found.
+    pub resolution: Resolution,
 }
 
 impl Service {
@@ -69,4 +71,20 @@ pub enum Location {
     Internal,
     /// Outside (`MESH_EXTERNAL`).
     External,
+}
+
+/// How addresses of the endpoints of a service are found (ServiceEntry `resolution`).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
+pub enum Resolution {
+    /// Its workloads have them (STATIC, and every Kubernetes Service).
+    #[default]
+    Static,
+    /// The caller's own address is used (NONE).
+    Original,
+    /// DNS names of its workloads, else its own host name, are resolved: every address is an endpoint (DNS).
+    Dns,
+    /// The same, but each new connection goes to the first address of the latest answer (DNS_ROUND_ROBIN).
+    DnsRoundRobin,
+    /// The host of each request is resolved (DYNAMIC_DNS).
+    Dynamic,
 }

@@ -4,16 +4,15 @@
 //! changed resource keeps its key.
 
 use lateen_model::{
-    AccessLog, Action, AddressMatch, AppProtocol, Authorization, AuthorizationRule, Backend, BackendTarget,
-    BalanceAlgorithm, Cidr, ClientCertificate, ClusterId, Command, Condition, ConditionKey, Created,
-    Credential, DestinationPolicy, Entry, Filter, FullRegex, Gateway, HeaderEdit, Health, HostPattern,
-    Hostname, Identity, Key, Kind, Labels, Listener, ListenerProtocol, ListenerTls, Locality, Location,
-    MeshAddr, MeshSettings, MtlsMode, NamedMatch, Namespace, NetworkId, NodeName, Operation, Origin,
-    OutboundPolicy, Parent, PathMatch, PeerAuthentication, Policy, PolicyKind, Precedence, Probe, ProbeCheck,
-    Process, ProcessPort, ProxyRole, RequestMatch, Resource, RestartPolicy, RetryConditions, RetryPolicy,
-    Route, Rule, Run, Scope, Secret, Selector, Service, ServiceAccount, ServiceId, ServicePort, Source, Str,
-    StringMatch, Subset, Target, TargetPort, TrafficPolicy, TrustDomain, Tunnel, Viewer, Visibility,
-    Workload, WorkloadPort,
+    AccessLog, Action, AddressMatch, AppProtocol, Authorization, AuthorizationRule, Cidr, ClientCertificate,
+    ClusterId, Command, Condition, ConditionKey, Created, Credential, Entry, FullRegex, Gateway, Health,
+    HostPattern, Hostname, Identity, Key, Kind, Labels, Listener, ListenerProtocol, ListenerTls, Locality,
+    Location, MeshAddr, MeshSettings, MtlsMode, NamedMatch, Namespace, NetworkId, NodeName, Operation,
+    Origin, OutboundPolicy, Parent, PathMatch, PathNormalization, PeerAuthentication, Policy, PolicyKind,
+    Precedence, Probe, ProbeCheck, Process, ProcessPort, ProxyRole, RequestMatch, Resolution, Resource,
+    RestartPolicy, Route, Run, Scope, Secret, Selector, Service, ServiceAccount, ServiceId, ServicePort,
+    Source, Str, StringMatch, Target, TargetPort, TrustDomain, Tunnel, Viewer, Visibility, Workload,
+    WorkloadPort,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::option;
@@ -21,6 +20,9 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
+
+mod rules;
+mod traffic;
 
 /// Any short text.
 pub fn text() -> impl Strategy<Value = Str> {
@@ -151,12 +153,19 @@ fn protocol() -> impl Strategy<Value = AppProtocol> {
 pub fn mesh() -> impl Strategy<Value = MeshSettings> {
     let outbound = prop_oneof![Just(OutboundPolicy::AllowAny), Just(OutboundPolicy::RegistryOnly)];
     let access_log = prop_oneof![Just(AccessLog::Off), Just(AccessLog::Errors), Just(AccessLog::All)];
-    (trust_domain(), namespace(), outbound, access_log).prop_map(
-        |(trust_domain, root_namespace, outbound, access_log)| MeshSettings {
+    let normalization = proptest::sample::select(vec![
+        PathNormalization::None,
+        PathNormalization::Base,
+        PathNormalization::MergeSlashes,
+        PathNormalization::DecodeAndMergeSlashes,
+    ]);
+    (trust_domain(), namespace(), outbound, access_log, normalization).prop_map(
+        |(trust_domain, root_namespace, outbound, access_log, path_normalization)| MeshSettings {
             trust_domain,
             root_namespace,
             outbound,
             access_log,
+            path_normalization,
         },
     )
 }
@@ -168,13 +177,20 @@ pub fn service() -> impl Strategy<Value = Service> {
         .prop_map(|(number, name, protocol, target)| ServicePort { number, name, protocol, target });
     let address = (network(), any::<IpAddr>()).prop_map(|(network, ip)| MeshAddr { network, ip });
     let location = prop_oneof![Just(Location::Internal), Just(Location::External)];
+    let resolution = proptest::sample::select(vec![
+        Resolution::Static,
+        Resolution::Original,
+        Resolution::Dns,
+        Resolution::DnsRoundRobin,
+        Resolution::Dynamic,
+    ]);
     (
         (namespace(), name(), hostname()),
         (vec(address, 0..3), vec(port, 0..3), vec(text(), 0..2)),
-        (location, any::<bool>(), visibility(), any::<bool>()),
+        (location, any::<bool>(), visibility(), any::<bool>(), resolution),
     )
         .prop_map(|((namespace, name, hostname), (addresses, ports, subject_alt_names), rest)| {
-            let (location, canonical, visibility, publish_not_ready) = rest;
+            let (location, canonical, visibility, publish_not_ready, resolution) = rest;
             Service {
                 namespace,
                 name,
@@ -186,6 +202,7 @@ pub fn service() -> impl Strategy<Value = Service> {
                 canonical,
                 visibility,
                 publish_not_ready,
+                resolution,
             }
         })
 }
@@ -257,42 +274,22 @@ pub fn gateway(key: Key) -> impl Strategy<Value = Gateway> {
     )
 }
 
-fn filter() -> impl Strategy<Value = Filter> {
-    let pairs = || {
-        let pair =
-            ("[a-z-]{1,4}", "[ -~]{0,6}").prop_map(|(name, value)| (Str::from(name), Str::from(value)));
-        vec(pair, 0..2)
-    };
-    let remove = vec("[a-z-]{1,4}".prop_map(Str::from), 0..2);
-    let edit = (pairs(), pairs(), remove).prop_map(|(set, add, remove)| HeaderEdit { set, add, remove });
-    (any::<bool>(), edit).prop_map(|(request, edit)| {
-        if request { Filter::RequestHeaders(edit) } else { Filter::ResponseHeaders(edit) }
-    })
-}
-
-fn backend() -> impl Strategy<Value = Backend> {
-    let service = (service_id(), any::<u16>(), option::of(text()))
-        .prop_map(|(service, port, subset)| BackendTarget::Service { service, port, subset });
-    let invalid = (proptest::sample::select(vec![500u16, 503]), text())
-        .prop_map(|(status, reason)| BackendTarget::Invalid { status, reason });
-    (prop_oneof![service, invalid], any::<u32>(), vec(filter(), 0..2))
-        .prop_map(|(target, weight, filters)| Backend { target, weight, filters })
-}
-
 fn request_match() -> impl Strategy<Value = RequestMatch> {
     let path = prop_oneof![
         string_match().prop_map(PathMatch::Text),
         text().prop_map(|text| PathMatch::segments(&text))
     ];
+    let text = || option::of(string_match());
     (
-        (option::of(path), option::of(string_match()), option::of(string_match())),
+        (option::of(path), text(), text(), text()),
         (named_matches(), named_matches(), named_matches()),
         (option::of(any::<u16>()), selector(), option::of(namespace())),
     )
-        .prop_map(|((path, method, authority), (headers, without_headers, query), rest)| {
+        .prop_map(|((path, scheme, method, authority), (headers, without_headers, query), rest)| {
             let (port, source_labels, source_namespace) = rest;
             RequestMatch {
                 path,
+                scheme,
                 method,
                 authority,
                 headers,
@@ -305,27 +302,6 @@ fn request_match() -> impl Strategy<Value = RequestMatch> {
         })
 }
 
-fn retry() -> impl Strategy<Value = RetryPolicy> {
-    let on = (any::<[bool; 12]>(), vec(any::<u16>(), 0..3)).prop_map(|(on, statuses)| RetryConditions {
-        connect_failure: on[0],
-        refused_stream: on[1],
-        reset: on[2],
-        reset_before_request: on[3],
-        gateway_error: on[4],
-        server_error: on[5],
-        conflict: on[6],
-        cancelled: on[7],
-        unavailable: on[8],
-        deadline_exceeded: on[9],
-        internal: on[10],
-        resource_exhausted: on[11],
-        statuses,
-    });
-    (any::<u32>(), option::of(duration()), on, duration()).prop_map(
-        |(attempts, per_try_timeout, on, backoff)| RetryPolicy { attempts, per_try_timeout, on, backoff },
-    )
-}
-
 /// A route made from this object.
 pub fn route(key: Key) -> impl Strategy<Value = Route> {
     let service = (service_id(), option::of(any::<u16>()))
@@ -334,24 +310,15 @@ pub fn route(key: Key) -> impl Strategy<Value = Route> {
         (self::key(&[Origin::Gateway, Origin::IstioGateway]), option::of(text()), option::of(any::<u16>()))
             .prop_map(|(gateway, listener, port)| Parent::Gateway { gateway, listener, port });
     let parent = prop_oneof![Just(Parent::Mesh), service, gateway];
-    let rule = (
-        text(),
-        vec(request_match(), 0..3),
-        vec(filter(), 0..2),
-        vec(backend(), 0..3),
-        option::of(duration()),
-        option::of(retry()),
-    )
-        .prop_map(|(name, matches, filters, backends, timeout, retry)| Rule {
-            name,
-            matches,
-            filters,
-            backends,
-            timeout,
-            retry,
-        });
     let precedence = prop_oneof![Just(Precedence::Listed), Just(Precedence::MostSpecific)];
-    (vec(parent, 0..3), vec(host_pattern(), 0..3), vec(rule, 0..3), precedence, created(), visibility())
+    (
+        vec(parent, 0..3),
+        vec(host_pattern(), 0..3),
+        vec(rules::rule(), 0..3),
+        precedence,
+        created(),
+        visibility(),
+    )
         .prop_map(move |(parents, hosts, rules, precedence, created, visibility)| Route {
             key: key.clone(),
             parents,
@@ -438,24 +405,8 @@ fn target(key: &Key) -> impl Strategy<Value = Target> + use<> {
         Just(Target::Selected),
         service_id().prop_map(Target::Service),
         self::key(&[Origin::Gateway]).prop_map(Target::Gateway),
+        self::key(&[Origin::HttpRoute, Origin::GrpcRoute]).prop_map(Target::Route),
     ]
-}
-
-fn destination() -> impl Strategy<Value = DestinationPolicy> {
-    let traffic = || {
-        let balance = prop_oneof![
-            Just(BalanceAlgorithm::LeastRequest),
-            Just(BalanceAlgorithm::RoundRobin),
-            Just(BalanceAlgorithm::Random),
-            Just(BalanceAlgorithm::Passthrough),
-        ];
-        option::of(balance).prop_map(|balance| TrafficPolicy { balance })
-    };
-    let subset =
-        (text(), selector(), traffic()).prop_map(|(name, labels, traffic)| Subset { name, labels, traffic });
-    (host_pattern(), traffic(), vec(subset, 0..3), visibility()).prop_map(
-        |(host, traffic, subsets, visibility)| DestinationPolicy { host, traffic, subsets, visibility },
-    )
 }
 
 /// A policy made from this object.
@@ -465,10 +416,14 @@ pub fn policy(key: Key) -> impl Strategy<Value = Policy> {
         proptest::sample::select(modes)
     };
     let kind = match key.origin {
-        Origin::DestinationRule => destination().prop_map(PolicyKind::Destination).boxed(),
+        Origin::DestinationRule => {
+            traffic::destination().prop_map(Box::new).prop_map(PolicyKind::Destination).boxed()
+        }
         Origin::PeerAuthentication => (mode(), btree_map(any::<u16>(), mode(), 0..3))
             .prop_map(|(mode, ports)| PolicyKind::PeerAuthentication(PeerAuthentication { mode, ports }))
             .boxed(),
+        Origin::RateLimitPolicy => traffic::rate_limit().prop_map(PolicyKind::RateLimit).boxed(),
+        Origin::RequestLimitPolicy => traffic::request_limit().prop_map(PolicyKind::RequestLimit).boxed(),
         _ => authorization().prop_map(PolicyKind::Authorization).boxed(),
     };
     (target(&key), created(), kind).prop_map(move |(target, created, kind)| Policy {
@@ -600,9 +555,10 @@ pub fn entry_of(kind: Kind) -> BoxedStrategy<Entry> {
             gateway(key).prop_map(Resource::Gateway).boxed()
         }),
         Kind::Traffic => {
-            keyed(&[Origin::DestinationRule], |key| policy(key).prop_map(Resource::Policy).boxed())
+            let origins = &[Origin::DestinationRule, Origin::RateLimitPolicy, Origin::RequestLimitPolicy];
+            keyed(origins, |key| policy(key).prop_map(Resource::Policy).boxed())
         }
-        Kind::Route => keyed(&[Origin::HttpRoute, Origin::VirtualService], |key| {
+        Kind::Route => keyed(&[Origin::HttpRoute, Origin::GrpcRoute, Origin::VirtualService], |key| {
             route(key).prop_map(Resource::Route).boxed()
         }),
         Kind::Process => keyed(&[Origin::Process], |key| process(key).prop_map(Resource::Process).boxed()),

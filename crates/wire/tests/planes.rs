@@ -177,6 +177,7 @@ fn service(name: &str, alt_name: &str) -> Entry {
         canonical: true,
         visibility: Default::default(),
         publish_not_ready: false,
+        resolution: Default::default(),
     };
     let key = Key::new(Origin::Service, Namespace::default(), name);
     Entry::for_everyone(key, Resource::Service(service))

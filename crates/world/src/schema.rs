@@ -26,7 +26,7 @@ pub(crate) enum Spec {
     Secret(core::SecretSpec),
     IstioGateway(istio_gateway::GatewaySpec),
     VirtualService(virtual_service::VirtualServiceSpec),
-    DestinationRule(destination_rule::DestinationRuleSpec),
+    DestinationRule(Box<destination_rule::DestinationRuleSpec>),
     ServiceEntry(Box<entries::ServiceEntrySpec>),
     WorkloadEntry(entries::EndpointSpec),
     GatewayClass(gateway_api::GatewayClassSpec),
@@ -77,7 +77,9 @@ pub(crate) fn read(
         K::Service => core::service(node, annotations, reader).map(Spec::Service),
         K::IstioGateway => istio_gateway::gateway(node, reader).map(Spec::IstioGateway),
         K::VirtualService => virtual_service::virtual_service(node, reader).map(Spec::VirtualService),
-        K::DestinationRule => destination_rule::destination_rule(node, reader).map(Spec::DestinationRule),
+        K::DestinationRule => {
+            destination_rule::destination_rule(node, reader).map(Box::new).map(Spec::DestinationRule)
+        }
         K::ServiceEntry => {
             entries::service_entry(node, reader).map(|spec| Spec::ServiceEntry(Box::new(spec)))
         }

@@ -200,7 +200,7 @@ fn security_never_seen_good_denies_what_can_be_read_of_it() {
             policy.action == Action::Deny && policy.rules == [Default::default()]
         }
         PolicyKind::PeerAuthentication(peer) => peer.mode == MtlsMode::Strict,
-        PolicyKind::Destination(_) => false,
+        PolicyKind::Destination(_) | PolicyKind::RateLimit(_) | PolicyKind::RequestLimit(_) => false,
     };
     let own = Target::Namespace(Namespace::default());
     for (text, expected) in [

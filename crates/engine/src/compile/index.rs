@@ -257,6 +257,9 @@ impl Index {
             dirty.services.extend(self.services_of(&destination.host));
             return;
         }
+        if matches!(policy.kind, PolicyKind::RateLimit(_) | PolicyKind::RequestLimit(_)) {
+            return;
+        }
         dirty.security = true;
         link(&mut self.security, &policy.id, key, there);
         let wide = match &policy.target {
@@ -266,7 +269,7 @@ impl Index {
                 link(&mut self.targeted, gateway, key, there);
                 false
             }
-            Target::Selected | Target::Service(_) => false,
+            Target::Selected | Target::Service(_) | Target::Route(_) => false,
         };
         if wide && there {
             self.wide.insert(key.clone());
@@ -323,7 +326,7 @@ impl Index {
             Resource::Policy(Policy { id, kind: PolicyKind::Destination(destination), .. }) => {
                 let holds =
                     id.namespace == *namespace && destination.visibility.allows(self.viewer.namespace());
-                holds.then_some(destination)
+                holds.then_some(&**destination)
             }
             _ => None,
         })

@@ -5,7 +5,7 @@ use crate::endpoints::{GroupName, GroupSpec};
 use crate::hosts::patterns_for;
 use crate::service::service_of;
 use lateen_model::{
-    AppProtocol, BalanceAlgorithm, DestinationPolicy, Entry, Namespace, Selector, Service, Str,
+    AppProtocol, BalanceAlgorithm, DestinationPolicy, Entry, Namespace, Selector, Service, Str, TrafficPolicy,
 };
 use std::sync::Arc;
 
@@ -55,7 +55,7 @@ fn policies<'a>(service: &Service, index: &'a Index, root: &Namespace) -> Vec<&'
 /// The group of the port and those of its subsets. A subset's policy overrides the host's field by field; the
 /// first of several policies that says something counts.
 fn groups(service: &Service, port: u16, policies: &[&DestinationPolicy]) -> Vec<Arc<GroupSpec>> {
-    let balance = policies.iter().find_map(|policy| policy.traffic.balance);
+    let balance = policies.iter().find_map(|policy| algorithm(&policy.traffic));
     let spec = |subset: Option<&Str>, labels: Selector, balance: Option<BalanceAlgorithm>| {
         let name = GroupName { service: service.id(), port, subset: subset.cloned() };
         Arc::new(GroupSpec { name, labels, balance: balance.unwrap_or_default() })
@@ -63,9 +63,13 @@ fn groups(service: &Service, port: u16, policies: &[&DestinationPolicy]) -> Vec<
     let mut groups = vec![spec(None, Selector::default(), balance)];
     for subset in policies.iter().flat_map(|policy| &policy.subsets) {
         if !groups.iter().any(|known| known.name.subset.as_ref() == Some(&subset.name)) {
-            let balance = subset.traffic.balance.or(balance);
+            let balance = algorithm(&subset.traffic).or(balance);
             groups.push(spec(Some(&subset.name), subset.labels.clone(), balance));
         }
     }
     groups
+}
+
+fn algorithm(traffic: &TrafficPolicy) -> Option<BalanceAlgorithm> {
+    traffic.balance.as_ref().map(|balance| balance.algorithm)
 }

@@ -41,6 +41,7 @@ fn route(number: usize, listed: bool, paths: &[usize]) -> Arc<CompiledRoute> {
         backends: Vec::new(),
         timeout: None,
         retry: None,
+        ..Rule::default()
     });
     let route = Route {
         key: key.clone(),

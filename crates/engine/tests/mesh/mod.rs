@@ -80,6 +80,7 @@ pub fn service_value(name: &str, addresses: &[&str], ports: &str) -> Service {
         canonical: true,
         visibility: Visibility::Public,
         publish_not_ready: false,
+        resolution: Default::default(),
     }
 }
 
@@ -208,6 +209,7 @@ pub fn rule(name: &str, matching: &str, backends: &str) -> Rule {
         backends: backends.collect(),
         timeout: None,
         retry: None,
+        ..Rule::default()
     }
 }
 
@@ -272,12 +274,13 @@ pub fn destination_rule(
             traffic: TrafficPolicy::default(),
         }
     });
-    let kind = PolicyKind::Destination(DestinationPolicy {
+    let kind = PolicyKind::Destination(Box::new(DestinationPolicy {
         host: HostPattern::parse(host).unwrap(),
-        traffic: TrafficPolicy { balance },
+        traffic: TrafficPolicy { balance: balance.map(Into::into), ..TrafficPolicy::default() },
+        clients: Selector::default(),
         subsets: subsets.collect(),
         visibility: Visibility::Public,
-    });
+    }));
     policy(Origin::DestinationRule, name, Target::Mesh, kind)
 }
 

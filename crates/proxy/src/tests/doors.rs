@@ -77,7 +77,7 @@ fn gateway_resources(app: SocketAddr) -> Vec<Arc<Entry>> {
         port: 80,
         subset: None,
     };
-    let edit = HeaderEdit { set: vec![("x-by".into(), "edge".into())], ..HeaderEdit::default() };
+    let edit = HeaderEdit { set: vec![("x-by".into(), Format::literal("edge"))], ..HeaderEdit::default() };
     let rule = Rule {
         name: "0".into(),
         matches: Vec::new(),
@@ -85,6 +85,7 @@ fn gateway_resources(app: SocketAddr) -> Vec<Arc<Entry>> {
         backends: vec![Backend { target, weight: 1, filters: Vec::new() }],
         timeout: None,
         retry: None,
+        ..Rule::default()
     };
     let route = Route {
         key: at(Origin::HttpRoute, "all"),

@@ -257,6 +257,7 @@ pub(crate) fn service(name: &str, protocol: AppProtocol) -> Arc<Entry> {
         canonical: true,
         visibility: Visibility::Public,
         publish_not_ready: false,
+        resolution: Default::default(),
     };
     entry(Origin::Service, name, Resource::Service(service))
 }

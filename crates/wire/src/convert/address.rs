@@ -10,8 +10,8 @@ use crate::pb::istio::workload as istio;
 use crate::pb::lateen::v1 as pb;
 use lateen_model::{
     AppProtocol, ClusterId, Health, Hostname, Key, Locality, Location, MeshAddr, Namespace, NetworkId,
-    NodeName, Origin, PolicyId, Service, ServiceAccount, ServiceId, ServicePort, TargetPort, TrustDomain,
-    Tunnel, Visibility, Workload, WorkloadPort,
+    NodeName, Origin, PolicyId, Resolution, Service, ServiceAccount, ServiceId, ServicePort, TargetPort,
+    TrustDomain, Tunnel, Visibility, Workload, WorkloadPort,
 };
 use prost::Message;
 use std::collections::BTreeMap;
@@ -25,6 +25,9 @@ mirror!(tunnel_to_pb, tunnel_from_pb: Tunnel = istio::TunnelProtocol {
 });
 mirror!(health_to_pb, health_from_pb: Health = istio::WorkloadStatus {
     Healthy = Healthy, Unhealthy = Unhealthy,
+});
+mirror!(resolution_to_pb, resolution_from_pb: Resolution = pb::service_extension::Resolution {
+    Static = Unspecified, Original = Original, Dns = Dns, DnsRoundRobin = DnsRoundRobin, Dynamic = Dynamic,
 });
 mirror!(location_to_pb, location_from_pb: Location = pb::service_extension::Location {
     Internal = Internal, External = External,
@@ -99,6 +102,7 @@ pub(super) fn service_to_pb(key: &Key, service: &Service) -> istio::Service {
         ports: service.ports.iter().map(service_port_to_pb).collect(),
         location: location_to_pb(service.location),
         visibility: Some(visibility_to_pb(&service.visibility)),
+        resolution: resolution_to_pb(service.resolution),
     };
     let standard_port = |port: &ServicePort| {
         let target_port = match port.target {
@@ -179,12 +183,13 @@ pub(super) fn service_from_pb(message: istio::Service) -> Result<(Key, Service)>
     let addresses = each(message.addresses, "addresses", |address| {
         Ok(MeshAddr { network: NetworkId::parse(&address.network)?, ip: ip(&address.address)? })
     })?;
-    let (own_key, ports, location, visibility) = match extension {
+    let (own_key, ports, location, visibility, resolution) = match extension {
         Some(ours) => {
             check_requires(&ours.requires)?;
             let ports = each(ours.ports, "ports", service_port_from_pb)?;
             let visibility = visibility_from_pb(ours.visibility)?;
-            (key(&ours.key)?, ports, location_from_pb(ours.location)?, visibility)
+            let resolution = resolution_from_pb(ours.resolution)?;
+            (key(&ours.key)?, ports, location_from_pb(ours.location)?, visibility, resolution)
         }
         None => {
             let own_key = Key::new(Origin::Service, namespace.clone(), message.name.as_str());
@@ -193,7 +198,7 @@ pub(super) fn service_from_pb(message: istio::Service) -> Result<(Key, Service)>
                 Ok(istio::service::Visibility::Public) => Visibility::Public,
                 _ => Visibility::Only(vec![namespace.clone()]),
             };
-            (own_key.section(hostname.as_str()), ports, Location::Internal, visibility)
+            (own_key.section(hostname.as_str()), ports, Location::Internal, visibility, Resolution::Static)
         }
     };
     let service = Service {
@@ -207,6 +212,7 @@ pub(super) fn service_from_pb(message: istio::Service) -> Result<(Key, Service)>
         canonical: message.canonical,
         visibility,
         publish_not_ready: message.load_balancing.is_some_and(|it| it.health_policy == allow_all),
+        resolution,
     };
     Ok((own_key, service))
 }

@@ -34,7 +34,7 @@ pub(super) fn scope(key: &Key, policy: &Policy) -> Option<istio::Scope> {
         Target::Mesh => Some(istio::Scope::Global),
         Target::Namespace(namespace) if *namespace == key.namespace => Some(istio::Scope::Namespace),
         Target::Selected => Some(istio::Scope::WorkloadSelector),
-        Target::Namespace(_) | Target::Service(_) | Target::Gateway(_) => None,
+        Target::Namespace(_) | Target::Service(_) | Target::Gateway(_) | Target::Route(_) => None,
     }
 }
 

@@ -4,7 +4,7 @@ use super::KNOWN_REQUIREMENTS;
 use crate::pb::lateen::v1 as pb;
 use lateen_model::{
     AppProtocol, Cidr, Created, FullRegex, HostPattern, Hostname, Key, Labels, NamedMatch, Namespace,
-    Selector, ServiceId, Str, StringMatch, Visibility,
+    Selector, ServiceId, Share, Str, StringMatch, Visibility,
 };
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -55,11 +55,17 @@ impl Default for Context {
 }
 
 impl Context {
-    fn regex(&self, pattern: &str) -> Result<FullRegex> {
+    /// Counts one more regular expression.
+    pub(super) fn one_more_regex(&self) -> Result<()> {
         let left = self.regexes.get().checked_sub(1);
         let left =
             left.ok_or_else(|| Invalid::new(format!("more than {MAX_REGEXES} regular expressions")))?;
         self.regexes.set(left);
+        Ok(())
+    }
+
+    fn regex(&self, pattern: &str) -> Result<FullRegex> {
+        self.one_more_regex()?;
         Ok(FullRegex::parse(pattern)?)
     }
 }
@@ -190,6 +196,53 @@ pub(super) fn duration_from_pb(duration: pb::Duration) -> Result<Duration> {
         return Err(Invalid::new("nanos are a second or more"));
     }
     Ok(Duration::new(duration.seconds, duration.nanos))
+}
+
+/// A time that may be missing, both ways.
+pub(super) fn optional_to_pb(duration: Option<Duration>) -> Option<pb::Duration> {
+    duration.map(duration_to_pb)
+}
+
+pub(super) fn optional_from_pb(duration: Option<pb::Duration>) -> Result<Option<Duration>> {
+    duration.map(duration_from_pb).transpose()
+}
+
+pub(super) fn status(number: u32) -> Result<u16> {
+    match u16::try_from(number) {
+        Ok(status) if (100..=999).contains(&status) => Ok(status),
+        _ => Err(Invalid::new(format!("{number} is not an HTTP status"))),
+    }
+}
+
+pub(super) fn share_from_pb(parts_per_million: u32) -> Result<Share> {
+    if parts_per_million > Share::ALL.parts() {
+        return Err(Invalid::new(format!("{parts_per_million} of a million is more than all")));
+    }
+    Ok(Share::per_million(parts_per_million))
+}
+
+/// A header name in lower case.
+pub(super) fn header_name(text: &str) -> Result<Str> {
+    match http::HeaderName::from_lowercase(text.as_bytes()) {
+        Ok(_) => Ok(text.into()),
+        Err(_) => Err(Invalid::new("a header name is not one in lower case")),
+    }
+}
+
+/// Text that goes into a header as it is, so it may not hold what ends one.
+pub(super) fn header_text(text: String) -> Result<Str> {
+    match http::HeaderValue::from_bytes(text.as_bytes()) {
+        Ok(_) => Ok(text.into()),
+        Err(_) => Err(Invalid::new("a header value holds a control character")),
+    }
+}
+
+/// Text that goes into a request line or a location as it is: no spaces, no control characters.
+pub(super) fn target_text(text: String) -> Result<Str> {
+    match text.bytes().all(|byte| byte > b' ' && byte != 0x7f) {
+        true => Ok(text.into()),
+        false => Err(Invalid::new("a part of a target holds a space or a control character")),
+    }
 }
 
 pub(super) fn visibility_to_pb(visibility: &Visibility) -> pb::Visibility {

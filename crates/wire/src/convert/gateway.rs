@@ -7,7 +7,7 @@ use super::common::{
 use crate::pb::lateen::v1 as pb;
 use lateen_model::{
     AccessLog, ClientCertificate, Credential, Gateway, Key, Listener, ListenerProtocol, ListenerTls,
-    MeshSettings, Namespace, OutboundPolicy, Resource, Secret, TrustDomain,
+    MeshSettings, Namespace, OutboundPolicy, PathNormalization, Resource, Secret, TrustDomain,
 };
 
 mirror!(outbound_to_pb, outbound_from_pb: OutboundPolicy = pb::mesh::Outbound {
@@ -15,6 +15,9 @@ mirror!(outbound_to_pb, outbound_from_pb: OutboundPolicy = pb::mesh::Outbound {
 });
 mirror!(access_log_to_pb, access_log_from_pb: AccessLog = pb::mesh::AccessLog {
     Off = Off, Errors = Errors, All = All,
+});
+mirror!(normalization_to_pb, normalization_from_pb: PathNormalization = pb::mesh::PathNormalization {
+    Base = Unspecified, None = None, MergeSlashes = MergeSlashes, DecodeAndMergeSlashes = DecodeAndMergeSlashes,
 });
 mirror!(protocol_to_pb, protocol_from_pb: ListenerProtocol = pb::listener::Protocol {
     Http = Http, Https = Https, Tcp = Tcp,
@@ -30,6 +33,7 @@ pub(super) fn mesh_to_pb(key: &Key, mesh: &MeshSettings) -> pb::Mesh {
         root_namespace: mesh.root_namespace.to_string(),
         outbound: outbound_to_pb(mesh.outbound),
         access_log: access_log_to_pb(mesh.access_log),
+        path_normalization: normalization_to_pb(mesh.path_normalization),
     }
 }
 
@@ -40,6 +44,7 @@ pub(super) fn mesh_from_pb(message: pb::Mesh) -> Result<(Key, Resource)> {
         root_namespace: Namespace::parse(&message.root_namespace)?,
         outbound: outbound_from_pb(message.outbound)?,
         access_log: access_log_from_pb(message.access_log)?,
+        path_normalization: normalization_from_pb(message.path_normalization)?,
     };
     Ok((key(&message.key)?, Resource::Mesh(mesh)))
 }

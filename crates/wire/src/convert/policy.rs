@@ -8,18 +8,18 @@ use super::common::{
 };
 use crate::pb::lateen::v1 as pb;
 use lateen_model::{
-    Action, AddressMatch, Authorization, AuthorizationRule, BalanceAlgorithm, Condition, ConditionKey,
-    DestinationPolicy, HostPattern, Key, MtlsMode, Namespace, Operation, PeerAuthentication, Policy,
-    PolicyKind, ServiceAccount, Source, Subset, Target, TrafficPolicy,
+    Action, AddressMatch, Authorization, AuthorizationRule, Condition, ConditionKey, DestinationPolicy,
+    HostPattern, Key, MtlsMode, Namespace, Operation, PeerAuthentication, Policy, PolicyKind, ServiceAccount,
+    Source, Subset, Target,
 };
 use pb::condition::Attribute;
+
+mod limits;
+mod traffic;
 
 mirror!(action_to_pb, action_from_pb: Action = pb::authorization::Action { Allow = Allow, Deny = Deny });
 mirror!(mode_to_pb, mode_from_pb: MtlsMode = pb::MtlsMode {
     Unset = Unset, Disable = Disable, Permissive = Permissive, Strict = Strict,
-});
-mirror!(balance_to_pb, balance_from_pb: BalanceAlgorithm = pb::traffic_policy::Balance {
-    LeastRequest = LeastRequest, RoundRobin = RoundRobin, Random = Random, Passthrough = Passthrough,
 });
 
 pub(super) fn to_pb(key: &Key, policy: &Policy) -> pb::Policy {
@@ -30,6 +30,7 @@ pub(super) fn to_pb(key: &Key, policy: &Policy) -> pb::Policy {
         Target::Selected => Wire::Selected(pb::SelectedTarget {}),
         Target::Service(service) => Wire::Service(service_id_to_pb(service)),
         Target::Gateway(gateway) => Wire::Gateway(gateway.to_string()),
+        Target::Route(route) => Wire::Route(route.to_string()),
     };
     let kind = match &policy.kind {
         PolicyKind::Authorization(authorization) => Kind::Authorization(authorization_to_pb(authorization)),
@@ -38,6 +39,8 @@ pub(super) fn to_pb(key: &Key, policy: &Policy) -> pb::Policy {
             ports: peer.ports.iter().map(|(port, mode)| ((*port).into(), mode_to_pb(*mode))).collect(),
         }),
         PolicyKind::Destination(destination) => Kind::Destination(destination_to_pb(destination)),
+        PolicyKind::RateLimit(limit) => Kind::RateLimit(limits::rate_to_pb(limit)),
+        PolicyKind::RequestLimit(limit) => Kind::RequestLimit(limits::request_to_pb(limit)),
     };
     pb::Policy {
         key: key.to_string(),
@@ -56,7 +59,9 @@ pub(super) fn from_pb(context: &Context, message: &pb::Policy) -> Result<(Key, P
     let kind = match need(message.kind.as_ref(), "kind")? {
         Kind::Authorization(wire) => PolicyKind::Authorization(authorization_from_pb(context, wire)?),
         Kind::PeerAuthentication(wire) => PolicyKind::PeerAuthentication(peer_from_pb(wire)?),
-        Kind::Destination(wire) => PolicyKind::Destination(destination_from_pb(wire)?),
+        Kind::Destination(wire) => PolicyKind::Destination(Box::new(destination_from_pb(wire)?)),
+        Kind::RateLimit(wire) => PolicyKind::RateLimit(limits::rate_from_pb(context, wire)?),
+        Kind::RequestLimit(wire) => PolicyKind::RequestLimit(limits::request_from_pb(wire)),
     };
     let policy = Policy {
         id: object_from_pb(&own, &message.object)?,
@@ -75,6 +80,7 @@ pub(super) fn target_from_pb(message: &pb::Policy) -> Result<Target> {
         Wire::Selected(_) => Target::Selected,
         Wire::Service(service) => Target::Service(service_id_from_pb(service)?),
         Wire::Gateway(gateway) => Target::Gateway(key(gateway)?),
+        Wire::Route(route) => Target::Route(key(route)?),
     })
 }
 
@@ -254,13 +260,14 @@ fn destination_to_pb(destination: &DestinationPolicy) -> pb::Destination {
     let subset = |subset: &Subset| pb::Subset {
         name: subset.name.to_string(),
         labels: selector_to_pb(&subset.labels),
-        traffic: Some(traffic_to_pb(&subset.traffic)),
+        traffic: Some(traffic::to_pb(&subset.traffic)),
     };
     pb::Destination {
         host: destination.host.to_string(),
-        traffic: Some(traffic_to_pb(&destination.traffic)),
+        traffic: Some(traffic::to_pb(&destination.traffic)),
         subsets: destination.subsets.iter().map(subset).collect(),
         visibility: Some(visibility_to_pb(&destination.visibility)),
+        clients: selector_to_pb(&destination.clients),
     }
 }
 
@@ -269,22 +276,14 @@ fn destination_from_pb(message: &pb::Destination) -> Result<DestinationPolicy> {
         Ok(Subset {
             name: subset.name.as_str().into(),
             labels: selector_from_pb(subset.labels.clone()),
-            traffic: traffic_from_pb(subset.traffic.as_ref())?,
+            traffic: traffic::from_pb(subset.traffic.as_ref())?,
         })
     };
     Ok(DestinationPolicy {
         host: HostPattern::parse(&message.host)?,
-        traffic: traffic_from_pb(message.traffic.as_ref())?,
+        traffic: traffic::from_pb(message.traffic.as_ref())?,
         subsets: each(&message.subsets, "subsets", subset)?,
+        clients: selector_from_pb(message.clients.clone()),
         visibility: visibility_from_pb(message.visibility.clone())?,
     })
-}
-
-fn traffic_to_pb(traffic: &TrafficPolicy) -> pb::TrafficPolicy {
-    pb::TrafficPolicy { balance: traffic.balance.map(balance_to_pb) }
-}
-
-fn traffic_from_pb(message: Option<&pb::TrafficPolicy>) -> Result<TrafficPolicy> {
-    let message = need(message, "traffic")?;
-    Ok(TrafficPolicy { balance: message.balance.map(balance_from_pb).transpose()? })
 }

@@ -62,7 +62,8 @@ fn nameless(type_url: TypeUrl, name: &str) -> Key {
 
 /// Refuses a policy. Only one that is known to be about traffic is not security.
 pub(super) fn policy(type_url: TypeUrl, name: &str, why: &Invalid, message: &pb::Policy) -> Refused {
-    if matches!(message.kind, Some(pb::policy::Kind::Destination(_))) {
+    use pb::policy::Kind::{Destination, RateLimit, RequestLimit};
+    if matches!(message.kind, Some(Destination(_) | RateLimit(_) | RequestLimit(_))) {
         return Refused::plain(type_url, name, why);
     }
     let key = Key::parse(&message.key);

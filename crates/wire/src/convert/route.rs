@@ -4,14 +4,19 @@ use super::Invalid;
 use super::common::{
     Context, Result, check_requires, created_from_pb, duration_from_pb, duration_to_pb, each, hosts_from_pb,
     hosts_to_pb, key, mirror, named_matches_from_pb, named_matches_to_pb, need, object_from_pb, object_to_pb,
-    optional_namespace, port, ports, selector_from_pb, selector_to_pb, service_id_from_pb, service_id_to_pb,
-    string_match_from_pb, string_match_to_pb, strs, texts, visibility_from_pb, visibility_to_pb,
+    optional_from_pb, optional_namespace, optional_to_pb, port, ports, selector_from_pb, selector_to_pb,
+    service_id_from_pb, service_id_to_pb, string_match_from_pb, string_match_to_pb, visibility_from_pb,
+    visibility_to_pb,
 };
 use crate::pb::lateen::v1 as pb;
 use lateen_model::{
-    Backend, BackendTarget, Filter, HeaderEdit, Key, Parent, PathMatch, Precedence, RequestMatch, Resource,
-    RetryConditions, RetryPolicy, Route, Rule, Str,
+    Backend, Key, Parent, PathMatch, Precedence, RequestMatch, Resource, RetryConditions, RetryPolicy, Route,
+    Rule,
 };
+
+mod answer;
+mod backend;
+mod filter;
 
 mirror!(precedence_to_pb, precedence_from_pb: Precedence = pb::route::Precedence {
     Listed = Listed, MostSpecific = MostSpecific,
@@ -83,10 +88,12 @@ fn rule_to_pb(rule: &Rule) -> pb::Rule {
     pb::Rule {
         name: rule.name.to_string(),
         matches: rule.matches.iter().map(match_to_pb).collect(),
-        filters: rule.filters.iter().map(filter_to_pb).collect(),
+        filters: rule.filters.iter().map(filter::to_pb).collect(),
         backends: rule.backends.iter().map(backend_to_pb).collect(),
-        timeout: rule.timeout.map(duration_to_pb),
+        timeout: optional_to_pb(rule.timeout),
         retry: rule.retry.as_ref().map(retry_to_pb),
+        answer: rule.answer.as_ref().map(answer::to_pb),
+        persistence: rule.persistence.as_ref().map(answer::persistence_to_pb),
     }
 }
 
@@ -94,14 +101,16 @@ fn rule_from_pb(context: &Context, message: pb::Rule) -> Result<Rule> {
     Ok(Rule {
         name: message.name.into(),
         matches: each(message.matches, "matches", |one| match_from_pb(context, one))?,
-        filters: each(message.filters, "filters", filter_from_pb)?,
-        backends: each(message.backends, "backends", backend_from_pb)?,
-        timeout: message.timeout.map(duration_from_pb).transpose()?,
+        filters: each(message.filters, "filters", |one| filter::from_pb(context, one))?,
+        answer: message.answer.map(|answer| answer::from_pb(context, answer)).transpose()?,
+        backends: each(message.backends, "backends", |one| backend_from_pb(context, one))?,
+        timeout: optional_from_pb(message.timeout)?,
         retry: message.retry.map(retry_from_pb).transpose()?,
+        persistence: message.persistence.map(answer::persistence_from_pb).transpose()?,
     })
 }
 
-fn match_to_pb(one: &RequestMatch) -> pb::RequestMatch {
+pub(super) fn match_to_pb(one: &RequestMatch) -> pb::RequestMatch {
     use pb::path_match::Form;
     let path = |path: &PathMatch| pb::PathMatch {
         form: Some(match path {
@@ -119,10 +128,11 @@ fn match_to_pb(one: &RequestMatch) -> pb::RequestMatch {
         port: one.port.map(Into::into),
         source_labels: selector_to_pb(&one.source_labels),
         source_namespace: one.source_namespace.as_ref().map(ToString::to_string).unwrap_or_default(),
+        scheme: one.scheme.as_ref().map(string_match_to_pb),
     }
 }
 
-fn match_from_pb(context: &Context, message: pb::RequestMatch) -> Result<RequestMatch> {
+pub(super) fn match_from_pb(context: &Context, message: pb::RequestMatch) -> Result<RequestMatch> {
     use pb::path_match::Form;
     let text = |text: pb::StringMatch| string_match_from_pb(context, &text);
     let path = |path: pb::PathMatch| -> Result<PathMatch> {
@@ -133,6 +143,7 @@ fn match_from_pb(context: &Context, message: pb::RequestMatch) -> Result<Request
     };
     Ok(RequestMatch {
         path: message.path.map(path).transpose()?,
+        scheme: message.scheme.map(text).transpose()?,
         method: message.method.map(text).transpose()?,
         authority: message.authority.map(text).transpose()?,
         headers: named_matches_from_pb(context, message.headers, "headers")?,
@@ -144,93 +155,27 @@ fn match_from_pb(context: &Context, message: pb::RequestMatch) -> Result<Request
     })
 }
 
-fn filter_to_pb(filter: &Filter) -> pb::Filter {
-    use pb::filter::Filter as Wire;
-    let wire = match filter {
-        Filter::RequestHeaders(edit) => Wire::RequestHeaders(edit_to_pb(edit)),
-        Filter::ResponseHeaders(edit) => Wire::ResponseHeaders(edit_to_pb(edit)),
-    };
-    pb::Filter { filter: Some(wire) }
-}
-
-fn filter_from_pb(message: pb::Filter) -> Result<Filter> {
-    use pb::filter::Filter as Wire;
-    Ok(match need(message.filter, "filter")? {
-        Wire::RequestHeaders(edit) => Filter::RequestHeaders(edit_from_pb(edit)?),
-        Wire::ResponseHeaders(edit) => Filter::ResponseHeaders(edit_from_pb(edit)?),
-    })
-}
-
-fn edit_to_pb(edit: &HeaderEdit) -> pb::HeaderEdit {
-    let header = |(name, value): &(Str, Str)| pb::Header { name: name.to_string(), value: value.to_string() };
-    pb::HeaderEdit {
-        set: edit.set.iter().map(header).collect(),
-        add: edit.add.iter().map(header).collect(),
-        remove: texts(&edit.remove),
-    }
-}
-
-/// Header names and values go into requests as they are, so neither may hold what ends a header.
-fn edit_from_pb(message: pb::HeaderEdit) -> Result<HeaderEdit> {
-    let name = |text: &str| match text.strip_prefix(':').unwrap_or(text) {
-        name if http::HeaderName::from_lowercase(name.as_bytes()).is_ok() => Ok(()),
-        _ => Err(Invalid::new("a header name is not one in lower case")),
-    };
-    let header = |header: pb::Header| {
-        name(&header.name)?;
-        if http::HeaderValue::from_bytes(header.value.as_bytes()).is_err() {
-            return Err(Invalid::new("a header value holds a control character"));
-        }
-        Ok((header.name.into(), header.value.into()))
-    };
-    message.remove.iter().try_for_each(|text| name(text))?;
-    Ok(HeaderEdit {
-        set: each(message.set, "set", header)?,
-        add: each(message.add, "add", header)?,
-        remove: strs(message.remove),
-    })
-}
-
 fn backend_to_pb(backend: &Backend) -> pb::Backend {
     use pb::backend::Target;
-    let target = match &backend.target {
-        BackendTarget::Service { service, port, subset } => Target::Service(pb::ServiceBackend {
-            service: Some(service_id_to_pb(service)),
-            port: (*port).into(),
-            subset: subset.as_ref().map(ToString::to_string),
-        }),
-        BackendTarget::Invalid { status, reason } => {
-            Target::Invalid(pb::InvalidBackend { status: (*status).into(), reason: reason.to_string() })
-        }
+    let target = match backend::to_pb(&backend.target) {
+        backend::Wire::Service(target) => Target::Service(target),
+        backend::Wire::Invalid(target) => Target::Invalid(target),
     };
     pb::Backend {
         target: Some(target),
         weight: backend.weight,
-        filters: backend.filters.iter().map(filter_to_pb).collect(),
+        filters: backend.filters.iter().map(filter::to_pb).collect(),
     }
 }
 
-fn backend_from_pb(message: pb::Backend) -> Result<Backend> {
+fn backend_from_pb(context: &Context, message: pb::Backend) -> Result<Backend> {
     use pb::backend::Target;
-    let target = match need(message.target, "target")? {
-        Target::Service(target) => BackendTarget::Service {
-            service: service_id_from_pb(&need(target.service, "service")?)?,
-            port: port(target.port)?,
-            subset: target.subset.map(Into::into),
-        },
-        Target::Invalid(target) => {
-            BackendTarget::Invalid { status: status(target.status)?, reason: target.reason.into() }
-        }
-    };
-    let filters = each(message.filters, "filters", filter_from_pb)?;
+    let target = backend::from_pb(match need(message.target, "target")? {
+        Target::Service(target) => backend::Wire::Service(target),
+        Target::Invalid(target) => backend::Wire::Invalid(target),
+    })?;
+    let filters = each(message.filters, "filters", |one| filter::from_pb(context, one))?;
     Ok(Backend { target, weight: message.weight, filters })
-}
-
-fn status(number: u32) -> Result<u16> {
-    match u16::try_from(number) {
-        Ok(status) if (100..=999).contains(&status) => Ok(status),
-        _ => Err(Invalid::new(format!("{number} is not an HTTP status"))),
-    }
 }
 
 /// Each retry condition with its like on the wire, once for both directions.
@@ -264,6 +209,7 @@ retry_conditions! {
     gateway_error = GatewayError,
     server_error = ServerError,
     conflict = Conflict,
+    rate_limited = RateLimited,
     cancelled = Cancelled,
     unavailable = Unavailable,
     deadline_exceeded = DeadlineExceeded,
@@ -274,18 +220,22 @@ retry_conditions! {
 fn retry_to_pb(retry: &RetryPolicy) -> pb::Retry {
     pb::Retry {
         attempts: retry.attempts,
-        per_try_timeout: retry.per_try_timeout.map(duration_to_pb),
+        per_try_timeout: optional_to_pb(retry.per_try_timeout),
         on: conditions_to_pb(&retry.on),
         statuses: retry.on.statuses.iter().copied().map(Into::into).collect(),
         backoff: Some(duration_to_pb(retry.backoff)),
+        allow_previous_hosts: !retry.ignore_previous_hosts,
+        remote_localities: retry.remote_localities,
     }
 }
 
 fn retry_from_pb(message: pb::Retry) -> Result<RetryPolicy> {
     Ok(RetryPolicy {
         attempts: message.attempts,
-        per_try_timeout: message.per_try_timeout.map(duration_from_pb).transpose()?,
+        per_try_timeout: optional_from_pb(message.per_try_timeout)?,
         on: conditions_from_pb(message.on, ports(message.statuses)?)?,
         backoff: duration_from_pb(need(message.backoff, "backoff")?)?,
+        ignore_previous_hosts: !message.allow_previous_hosts,
+        remote_localities: message.remote_localities,
     })
 }

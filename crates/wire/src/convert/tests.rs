@@ -203,7 +203,7 @@ fn a_resource_cannot_take_the_place_of_another() {
 #[test]
 fn a_header_cannot_smuggle_a_line() {
     let edit = pb::HeaderEdit {
-        set: vec![pb::Header { name: "x".into(), value: "a\r\nb: c".into() }],
+        set: vec![pb::Header { name: "x".into(), value: "a\r\nb: c".into(), formatted: false }],
         ..Default::default()
     };
     let filter = pb::Filter { filter: Some(pb::filter::Filter::RequestHeaders(edit)) };

@@ -94,5 +94,5 @@ fn traffic(fields: &Fields<'_>) -> TrafficPolicy {
             simple
         })
         .map(|at| at.value);
-    TrafficPolicy { balance }
+    TrafficPolicy { balance: balance.map(Into::into), ..TrafficPolicy::default() }
 }

@@ -5,7 +5,7 @@ use crate::problem::{At, Draft, Severity, Span};
 use crate::read::{Fields, Reader};
 use crate::yaml::{Node, Value};
 use lateen_model::{
-    Filter, FullRegex, HeaderEdit, HostPattern, NamedMatch, Namespace, PathMatch, RequestMatch,
+    Filter, Format, FullRegex, HeaderEdit, HostPattern, NamedMatch, Namespace, PathMatch, RequestMatch,
     RetryConditions, RetryPolicy, Selector, Str, StringMatch,
 };
 use std::time::Duration;
@@ -153,6 +153,7 @@ fn request_match(node: &Node, reader: &Reader) -> Option<MatchSpec> {
                 .get("uri")
                 .and_then(|node| string_match(node, reader, ignore_case))
                 .map(PathMatch::Text),
+            scheme: None,
             method,
             authority: fields.get("authority").and_then(|node| string_match(node, reader, true)),
             headers: named("headers", true),
@@ -246,7 +247,7 @@ fn headers(node: &Node, reader: &Reader) -> Vec<Filter> {
 }
 
 /// One header to write, name in lower case.
-pub(crate) fn header(name: &str, value: &At<Str>, reader: &Reader) -> Option<(Str, Str)> {
+pub(crate) fn header(name: &str, value: &At<Str>, reader: &Reader) -> Option<(Str, Format)> {
     let lower = name.to_ascii_lowercase();
     if matches!(lower.as_str(), "host" | ":authority") {
         reader.unsupported(value.span, "changing the host by a header is not enforced yet");
@@ -268,7 +269,7 @@ pub(crate) fn header(name: &str, value: &At<Str>, reader: &Reader) -> Option<(St
         );
         return None;
     }
-    Some((lower.into(), value.replace("%%", "%").into()))
+    Some((lower.into(), Format::literal(value.replace("%%", "%"))))
 }
 
 /// A token of RFC 9110 5.6.2.
@@ -292,6 +293,7 @@ fn retries(node: &Node, reader: &Reader) -> Option<RetryPolicy> {
         per_try_timeout: fields.duration("perTryTimeout").map(|at| at.value).filter(|time| !time.is_zero()),
         on: on.unwrap_or(default.on),
         backoff: fields.duration("backoff").map_or(default.backoff, |at| at.value),
+        ..default
     })
 }
 

@@ -39,6 +39,7 @@ pub(crate) fn destination_rule(
         }
     }
     let policy = DestinationPolicy {
+        clients: Default::default(),
         host: pattern,
         traffic: spec.traffic.clone(),
         subsets: spec
@@ -59,6 +60,6 @@ pub(crate) fn destination_rule(
     let visibility = policy.visibility.clone();
     let id = key(manifest, Origin::DestinationRule);
     let created = manifest.meta.created;
-    let policy = Policy { id: id.clone(), target, created, kind: PolicyKind::Destination(policy) };
+    let policy = Policy { id: id.clone(), target, created, kind: PolicyKind::Destination(Box::new(policy)) };
     derived.entries.push(visible(id, &visibility, Resource::Policy(policy)));
 }

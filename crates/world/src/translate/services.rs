@@ -50,6 +50,7 @@ pub(crate) fn service(view: &View<'_>, manifest: &Manifest, spec: &ServiceSpec, 
         canonical: true,
         visibility: visibility.clone(),
         publish_not_ready: spec.publish_not_ready,
+        resolution: Default::default(),
     };
     let seen = with_own(visibility, &manifest.key.namespace);
     derived.entries.push(visible(key(manifest, Origin::Service), &seen, Resource::Service(service)));
@@ -108,6 +109,7 @@ pub(crate) fn service_entry(
             canonical: !overlays,
             visibility: visibility.clone(),
             publish_not_ready: false,
+            resolution: Default::default(),
         };
         let key = key(manifest, Origin::ServiceEntry).section(id.hostname.as_str());
         derived.entries.push(visible(key, &seen, Resource::Service(service)));

@@ -1,7 +1,7 @@
 //! Add, set, remove; and the headers by which proxies speak of a request: who sent it, which one it is.
 
 use lateen_engine::{ConnectionFacts, Direction};
-use lateen_model::HeaderEdit;
+use lateen_model::{Format, HeaderEdit, Str};
 use lateen_runtime::random;
 
 use crate::http::head::{Fields, Known, RequestHead, is_value};
@@ -12,10 +12,12 @@ pub fn edit(edit: &HeaderEdit, fields: &mut Fields) {
         let known = Known::of(name.as_bytes());
         !known.is_hop_by_hop() && !matches!(known, Known::ContentLength | Known::Mesh)
     };
-    for (name, value) in edit.set.iter().filter(|(name, value)| allowed(name) && is_value(value.as_bytes())) {
+    for (name, value) in texts(&edit.set).filter(|(name, value)| allowed(name) && is_value(value.as_bytes()))
+    {
         fields.set(name.as_bytes(), value.as_bytes());
     }
-    for (name, value) in edit.add.iter().filter(|(name, value)| allowed(name) && is_value(value.as_bytes())) {
+    for (name, value) in texts(&edit.add).filter(|(name, value)| allowed(name) && is_value(value.as_bytes()))
+    {
         fields.add(name.as_bytes(), value.as_bytes());
     }
     for name in edit.remove.iter().filter(|name| allowed(name)) {
@@ -23,10 +25,15 @@ pub fn edit(edit: &HeaderEdit, fields: &mut Fields) {
     }
 }
 
+/// Values that need nothing to be filled in.
+fn texts(edits: &[(Str, Format)]) -> impl Iterator<Item = (&Str, &Str)> {
+    edits.iter().filter_map(|(name, value)| Some((name, value.text()?)))
+}
+
 /// The same for a request, where `host` is the authority and cannot be missing.
 pub fn edit_request(edits: &HeaderEdit, head: &mut RequestHead) {
     let host = |name: &str| name.eq_ignore_ascii_case("host") || name == ":authority";
-    if let Some((_, authority)) = edits.set.iter().find(|(name, _)| host(name)) {
+    if let Some((_, authority)) = texts(&edits.set).find(|(name, _)| host(name)) {
         head.set_authority(authority);
     }
     if edits.set.iter().chain(&edits.add).any(|(name, _)| host(name))
@@ -111,7 +118,6 @@ fn request_id() -> [u8; 36] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lateen_model::Str;
 
     fn facts(direction: Direction) -> ConnectionFacts {
         ConnectionFacts {
@@ -171,8 +177,15 @@ mod tests {
         let mut request = head(&[("host", "a"), ("content-length", "5"), ("x", "1")]);
         let text = |text: &str| Str::from(text);
         let edits = HeaderEdit {
-            set: vec![(text("host"), text("b")), (text("x"), text("2")), (text("y"), text("a\r\nb: c"))],
-            add: vec![(text("x"), text("3")), (text("transfer-encoding"), text("chunked"))],
+            set: vec![
+                (text("host"), Format::literal("b")),
+                (text("x"), Format::literal("2")),
+                (text("y"), Format::literal("a\r\nb: c")),
+            ],
+            add: vec![
+                (text("x"), Format::literal("3")),
+                (text("transfer-encoding"), Format::literal("chunked")),
+            ],
             remove: vec![text("content-length"), text("host")],
         };
         edit_request(&edits, &mut request);

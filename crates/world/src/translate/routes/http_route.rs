@@ -79,6 +79,7 @@ fn everything() -> Rule {
         backends: Vec::new(),
         timeout: None,
         retry: None,
+        ..Rule::default()
     }
 }
 
@@ -212,6 +213,7 @@ fn rule(view: &View<'_>, manifest: &Manifest, index: usize, rule: &RuleSpec, der
         filters: rule.filters.clone(),
         timeout: rule.timeout,
         retry: rule.retry.clone(),
+        ..Rule::default()
     }
 }
 

@@ -266,6 +266,7 @@ fn rules(
             .collect(),
         timeout: http.timeout,
         retry: http.retry.clone(),
+        ..Rule::default()
     };
     if ports.is_empty() {
         return vec![rule(None, matches)];
