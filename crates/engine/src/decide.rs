@@ -144,6 +144,9 @@ fn gateway_request<T: Trace>(s: &Snapshot, head: &Head<'_>, trace: &mut T) -> Re
     if s.own().is_none() {
         return Err(denial(DenialReason::OwnWorkloadUnknown));
     }
+    if facts.tls && !listeners.is_same_listener(facts.sni.as_deref(), head.host) {
+        return Err(denial(DenialReason::Misdirected));
+    }
     authorize(&listeners.authorizations, facts, Some(head), trace)?;
     let table = listeners.find(head.host);
     trace.step(|| Step::Listener { port, host: table.map(|_| head.host.to_owned()) });

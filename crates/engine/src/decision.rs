@@ -147,6 +147,8 @@ pub enum DenialReason {
     OwnWorkloadUnknown,
     /// The destination is not an address of the proxy's own workload, and it relays to no other.
     NotOurs,
+    /// The request is for a host of another listener than the server name that its TLS was made for.
+    Misdirected,
     /// Nobody declared the destination and the mesh refuses such.
     Undeclared,
     /// No rule of the routes for this host matches.
@@ -171,7 +173,7 @@ impl Denial {
             DenialReason::DeniedBy { .. } | DenialReason::NotAllowed { .. } => 403,
             DenialReason::PlaintextRefused { .. } | DenialReason::PolicyMissing { .. } => 403,
             DenialReason::OwnWorkloadUnknown => 503,
-            DenialReason::NotOurs => 421,
+            DenialReason::NotOurs | DenialReason::Misdirected => 421,
             DenialReason::Undeclared => 502,
             DenialReason::NoRoute => 404,
             DenialReason::NoBackend { status, .. } => *status,
@@ -187,7 +189,8 @@ impl Denial {
             | DenialReason::PlaintextRefused { .. }
             | DenialReason::PolicyMissing { .. }
             | DenialReason::OwnWorkloadUnknown
-            | DenialReason::NotOurs => "-",
+            | DenialReason::NotOurs
+            | DenialReason::Misdirected => "-",
             DenialReason::Undeclared | DenialReason::NoRoute => "NR",
             DenialReason::NoBackend { .. } => "NC",
             DenialReason::NoEndpoint | DenialReason::AllTried => "UH",
@@ -211,6 +214,7 @@ impl fmt::Display for Denial {
             }
             DenialReason::OwnWorkloadUnknown => f.write_str("own_workload_unknown"),
             DenialReason::NotOurs => f.write_str("destination_not_an_address_of_this_workload"),
+            DenialReason::Misdirected => f.write_str("misdirected_request"),
             DenialReason::Undeclared => f.write_str("destination_not_declared"),
             DenialReason::NoRoute => f.write_str("route_not_found"),
             DenialReason::NoBackend { what, .. } => write!(f, "backend_not_found[{what}]"),

@@ -1,7 +1,7 @@
 //! The listeners of the gateways that the viewer plays, and the routes attached to them.
 
 use crate::authz::Authorizations;
-use crate::hosts::HostIndex;
+use crate::hosts::{HostIndex, Lowered};
 use crate::routes::RouteTable;
 use lateen_model::{Entry, Gateway, HostPattern, ListenerProtocol, Origin, Parent, Resource, Route, Viewer};
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub(crate) struct PortListeners {
     isolated: BTreeMap<HostPattern, VirtualHosts>,
     /// Istio merges the servers of all gateways on a port.
     shared: VirtualHosts,
+    /// The hosts of all listeners: who ends TLS for a host.
+    listeners: HostIndex<HostPattern>,
     pub(crate) authorizations: Arc<Authorizations>,
 }
 
@@ -46,12 +48,14 @@ impl GatewayTables {
                     protocol: listener.protocol,
                     isolated: BTreeMap::new(),
                     shared: VirtualHosts::default(),
+                    listeners: HostIndex::default(),
                     authorizations: Arc::default(),
                 });
-                if is_isolated(entry) {
-                    hosts_or_any(&listener.hosts).into_iter().for_each(|host| {
+                for host in hosts_or_any(&listener.hosts) {
+                    port.listeners.set(&host, Some(host.clone()));
+                    if is_isolated(entry) {
                         port.isolated.entry(host).or_default();
-                    });
+                    }
                 }
             }
         }
@@ -87,6 +91,13 @@ impl PortListeners {
             Some((_, hosts)) => hosts.find(host),
             None => self.shared.find(host),
         }
+    }
+
+    /// Whether the listener that ended TLS for `server_name` is the one that serves `host`: what a client proved to
+    /// the one says nothing to another.
+    pub(crate) fn is_same_listener(&self, server_name: Option<&str>, host: &str) -> bool {
+        let named = Lowered::new(server_name.unwrap_or_default());
+        named.as_str() == host || self.listeners.find(named.as_str()) == self.listeners.find(host)
     }
 
     /// Everything in it, in order, for comparison and display.

@@ -163,3 +163,38 @@ fn a_changed_route_leaves_the_rules_of_others_as_they_were() {
     assert_eq!(at(&after, "GET shop.com/a"), "404 route_not_found");
     assert_eq!(at(&after, "GET shop.com/c"), format!("a.a{OK}"));
 }
+
+#[test]
+fn a_request_for_a_host_of_another_listener_than_its_tls_was_made_for_is_misdirected() {
+    let gw = || vec![of_gateway(Origin::IstioGateway, "default/gw")];
+    let snapshot = check(
+        vec![
+            gateway(
+                Origin::IstioGateway,
+                "default/gw",
+                "https:443:a.com https:443:b.com https:443:*.c.com https:443:*",
+            ),
+            route(http_route("default/r", gw(), "", vec![to_web("r", "")])),
+        ],
+        &[],
+    );
+    let served = format!("r.r{OK}");
+    let misdirected = "421 misdirected_request".to_owned();
+    for (server_name, host, expected) in [
+        (Some("a.com"), "a.com", &served),
+        (Some("A.com."), "a.COM:443", &served),
+        (Some("a.com"), "b.com", &misdirected),
+        (Some("x.c.com"), "y.c.com", &served),
+        (Some("x.c.com"), "c.com", &misdirected),
+        (Some("x.org"), "y.org", &served),
+        (Some("x.org"), "a.com", &misdirected),
+        (None, "x.org", &served),
+        (None, "a.com", &misdirected),
+        (None, "x.c.com", &misdirected),
+    ] {
+        let mut facts = connection(Direction::Gateway, "10.2.0.1:443");
+        (facts.tls, facts.sni) = (true, server_name.map(Into::into));
+        let decided = ask(&snapshot, &facts, &format!("GET {host}/"), 0);
+        assert_eq!(line(&snapshot, decided), *expected, "{server_name:?} {host}");
+    }
+}
