@@ -23,7 +23,7 @@ use crate::chain::CertifiedIdentity;
 use crate::current::Current;
 
 pub use crate::provider::provider;
-pub use credentials::{InvalidCredential, ListenerCertificates, ListenerCredential};
+pub use credentials::{InvalidCredential, ListenerCredential, ListenerSettings, ListenerTerms};
 
 use verifiers::{ClientsVerifier, ServerVerifier};
 

@@ -2,11 +2,12 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use lateen_engine::{ConnectionFacts, Decision, Direction, decide_connection};
 use lateen_model::Str;
-use lateen_pki::Current;
+use lateen_pki::tls::ListenerSettings;
 use lateen_runtime::stream::Stream;
 use tokio::net::TcpStream;
 
@@ -47,8 +48,8 @@ pub enum Door {
     Gateway {
         /// The listener's port, by which routes know it; published ones may differ.
         port: u16,
-        /// Ends TLS, if it ends here; read anew for each connection.
-        tls: Option<Current<rustls::ServerConfig>>,
+        /// How TLS ends, if it ends here.
+        tls: Option<Arc<ListenerSettings>>,
     },
     /// An explicit HTTP proxy for the application.
     Proxy,
@@ -89,7 +90,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, door: Door) {
             let facts = facts(Direction::Gateway, SocketAddr::new(local.ip(), port));
             match tls {
                 None => decide(worker, tcp.into(), facts).await,
-                Some(settings) => Box::pin(terminate::serve(worker, tcp, settings.get(), facts)).await,
+                Some(settings) => Box::pin(terminate::serve(worker, tcp, &settings, facts)).await,
             }
         }
         Door::Proxy => {

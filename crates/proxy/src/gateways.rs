@@ -7,12 +7,12 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_engine::Snapshot;
 use lateen_model::{ClientCertificate, Credential, HostPattern, Key, Listener, ListenerProtocol};
-use lateen_pki::Current;
-use lateen_pki::tls::{ListenerCertificates, ListenerCredential, WallClock};
+use lateen_pki::tls::{ListenerCredential, ListenerSettings, ListenerTerms, WallClock};
 use lateen_runtime::broker::Broker;
 use lateen_runtime::clock::{self, Clock};
 use lateen_runtime::live::LiveHandle;
@@ -64,10 +64,13 @@ impl Opener {
     }
 }
 
-/// How TLS ends at a port: compared with what was wanted before, so that nothing is made twice.
+/// How TLS ends for the hosts of a port: compared with what was wanted before, so that nothing is made twice.
+type Terms = Vec<(HostPattern, Host)>;
+
+/// How TLS ends for one host.
 #[derive(Clone, PartialEq)]
-struct Terms {
-    credentials: Vec<(HostPattern, Credential)>,
+struct Host {
+    credentials: Vec<Credential>,
     clients: ClientCertificate,
 }
 
@@ -181,49 +184,47 @@ fn wanted(snapshot: &Snapshot) -> BTreeMap<u16, Option<Terms>> {
         }
         let terms = wanted.entry(listener.port).or_default();
         if listener.protocol == ListenerProtocol::Https {
-            let terms = terms
-                .get_or_insert_with(|| Terms { credentials: Vec::new(), clients: ClientCertificate::None });
-            add(terms, listener, |key| snapshot.credential(key).cloned());
+            let terms = terms.get_or_insert_with(Terms::new);
+            terms.extend(hosts(listener, |key| snapshot.credential(key).cloned()));
         }
     }
     wanted
 }
 
-fn add(terms: &mut Terms, listener: &Listener, credential: impl Fn(&Key) -> Option<Credential>) {
-    let Some(tls) = &listener.tls else { return };
-    if tls.client_certificate == ClientCertificate::Required {
-        // One listener of the port that asks for certificates makes the port ask: never less than was wanted.
-        terms.clients = ClientCertificate::Required;
-    }
+/// The hosts of a listener, those too that have no credential: they refuse.
+fn hosts(listener: &Listener, credential: impl Fn(&Key) -> Option<Credential>) -> Terms {
+    let host = match &listener.tls {
+        Some(tls) => Host {
+            credentials: tls.credentials.iter().filter_map(credential).collect(),
+            clients: tls.client_certificate,
+        },
+        None => Host { credentials: Vec::new(), clients: ClientCertificate::None },
+    };
     let any = [HostPattern::Any];
-    let hosts = if listener.hosts.is_empty() { &any[..] } else { &listener.hosts[..] };
-    for credential in tls.credentials.iter().filter_map(credential) {
-        terms.credentials.extend(hosts.iter().map(|host| (host.clone(), credential.clone())));
-    }
+    let patterns = if listener.hosts.is_empty() { &any[..] } else { &listener.hosts[..] };
+    patterns.iter().map(|pattern| (pattern.clone(), host.clone())).collect()
 }
 
-/// What a port is for. TLS whose certificates cannot be used refuses every handshake.
+/// What a port is for. A host whose certificates cannot be used refuses every handshake.
 fn door(port: u16, terms: Option<&Terms>, clock: Clock) -> Door {
-    let Some(Terms { credentials, clients }) = terms else { return Door::Gateway { port, tls: None } };
+    let Some(terms) = terms else { return Door::Gateway { port, tls: None } };
     let clock = WallClock::new(move || clock.wall());
-    let read = |(host, credential): &(HostPattern, Credential)| match ListenerCredential::new(credential) {
-        Ok(credential) => Some((host.clone(), credential)),
-        Err(error) => {
-            tracing::warn!(port, %host, %error, "certificate of the listener not usable");
-            None
-        }
+    let read = |(pattern, host): &(HostPattern, Host)| {
+        let usable = |credential: &Credential| match ListenerCredential::new(credential) {
+            Ok(credential) => Some(credential),
+            Err(error) => {
+                tracing::warn!(port, host = %pattern, %error, "certificate of the listener not usable");
+                None
+            }
+        };
+        let credentials = host.credentials.iter().filter_map(usable).collect();
+        (pattern.clone(), ListenerTerms { credentials, clients: host.clients == ClientCertificate::Required })
     };
-    let certificates = ListenerCertificates::new(credentials.iter().filter_map(read));
-    let tls = match clients {
-        ClientCertificate::None => certificates.server(&clock, ALPN),
-        ClientCertificate::Required => {
-            certificates.server_with_clients(&clock, ALPN).unwrap_or_else(|error| {
-                tracing::warn!(port, %error, "the listener refuses everybody");
-                ListenerCertificates::default().server(&clock, ALPN)
-            })
-        }
-    };
-    Door::Gateway { port, tls: Some(Current::new(tls)) }
+    let (settings, wrong) = ListenerSettings::new(terms.iter().map(read), &clock, ALPN);
+    for (host, error) in wrong {
+        tracing::warn!(port, %host, %error, "the listener refuses everybody");
+    }
+    Door::Gateway { port, tls: Some(Arc::new(settings)) }
 }
 
 #[cfg(test)]

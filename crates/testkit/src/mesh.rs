@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use lateen_control::api::ApiClient;
-use lateen_control::api::types::{Object, Status};
+use lateen_control::api::types::{Object, ObjectState, Status};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -47,6 +47,7 @@ impl Mesh {
         let mut mesh = Self { home, plane: None, pods: BTreeMap::new(), workers };
         mesh.write(FIRST, yaml);
         mesh.start_control().await;
+        mesh.none_rejected().await;
         let processes = mesh.api().processes().await.expect("processes").processes;
         let mut starting = tokio::task::JoinSet::new();
         for process in processes {
@@ -61,6 +62,14 @@ impl Mesh {
         }
         mesh.settled().await;
         mesh
+    }
+
+    /// A mesh begins with objects that say what they mean to; broken ones are written later.
+    async fn none_rejected(&self) {
+        let status = self.status().await;
+        let rejected: Vec<_> =
+            status.objects.iter().filter(|object| object.state == ObjectState::Rejected).collect();
+        assert!(rejected.is_empty() && status.problems.is_empty(), "{rejected:#?} {:#?}", status.problems);
     }
 
     /// A request by the application `from`, which uses its proxy: `mesh.request("client", "GET http://cart/x")`.

@@ -1,10 +1,12 @@
 //! Certificates of gateway listeners, chosen by the name that the client asks for.
 
 use std::collections::HashMap;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::fmt;
 use std::sync::Arc;
 
 use lateen_model::{Credential, HostPattern};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
@@ -23,7 +25,7 @@ const MAX_ROOTS: usize = 1_000;
 /// A [`Credential`] that was read: chain and key belong together.
 #[derive(Clone)]
 pub struct ListenerCredential {
-    pub(super) certified_key: Arc<CertifiedKey>,
+    certified_key: Arc<CertifiedKey>,
     client_roots: Vec<CertificateDer<'static>>,
 }
 
@@ -65,6 +67,11 @@ impl ListenerCredential {
         };
         Ok(Self { certified_key: Arc::new(certified_key), client_roots })
     }
+
+    #[cfg(test)]
+    pub(super) fn certified_key(&self) -> CertifiedKey {
+        CertifiedKey::clone(&self.certified_key)
+    }
 }
 
 impl fmt::Debug for ListenerCredential {
@@ -73,113 +80,137 @@ impl fmt::Debug for ListenerCredential {
     }
 }
 
-/// The certificates of one port, by host: the exact name first, then the longest `*.suffix`, then `*`. A client that
-/// names no host, or one that has no certificate, gets that of `*`; where there is none, the handshake is refused.
-#[derive(Clone, Default)]
-pub struct ListenerCertificates {
-    exact: HashMap<String, ListenerCredential>,
+/// How TLS ends at the listeners of one port: the server name that a client asks for chooses, the exact name first, then
+/// the longest `*.suffix`, then `*`; a client that names no host is of `*`.
+///
+/// Each host has settings of its own: neither its certificate nor whom it believes says anything about another host.
+/// A host that nothing is known for, or whose credentials cannot be used, refuses its handshakes; it never takes the
+/// certificate of a wider pattern.
+#[derive(Clone)]
+pub struct ListenerSettings {
+    exact: HashMap<String, Arc<ServerConfig>>,
     /// Longest first.
-    suffixes: Vec<(String, ListenerCredential)>,
-    any: Option<ListenerCredential>,
+    suffixes: Vec<(String, Arc<ServerConfig>)>,
+    any: Option<Arc<ServerConfig>>,
+    refuses: Arc<ServerConfig>,
 }
 
-impl ListenerCertificates {
-    /// For each host the first credential that is named for it counts.
-    pub fn new(credentials: impl IntoIterator<Item = (HostPattern, ListenerCredential)>) -> Self {
-        let mut chosen = Self::default();
-        for (host, credential) in credentials {
-            match host {
-                HostPattern::Exact(name) => {
-                    chosen.exact.entry(name.as_str().to_owned()).or_insert(credential);
-                }
-                HostPattern::Suffix(suffix) => {
-                    if chosen.suffixes.iter().all(|(known, _)| *known != suffix.as_str()) {
-                        chosen.suffixes.push((suffix.as_str().to_owned(), credential));
-                    }
-                }
-                HostPattern::Any => {
-                    chosen.any.get_or_insert(credential);
-                }
-            }
-        }
-        chosen.suffixes.sort_by_key(|(suffix, _)| usize::MAX - suffix.len());
-        chosen
-    }
+/// What one listener of a port has.
+#[derive(Clone, Debug)]
+pub struct ListenerTerms {
+    /// Certificates, best first: the first that the client can verify is shown. None refuses everybody.
+    pub credentials: Vec<ListenerCredential>,
+    /// Whether clients must show a certificate that chains to the client roots of these credentials.
+    pub clients: bool,
+}
 
-    /// The credential for a host, in any case of letters.
-    pub fn choose(&self, host: Option<&str>) -> Option<&ListenerCredential> {
-        let named = host.map(|host| host.trim_end_matches('.').to_ascii_lowercase()).and_then(|host| {
-            let longer = |suffix: &str| host.len() > suffix.len() && host.ends_with(suffix);
-            let by_suffix = || self.suffixes.iter().find(|(suffix, _)| longer(suffix));
-            self.exact.get(&host).or_else(|| by_suffix().map(|(_, credential)| credential))
-        });
-        named.or(self.any.as_ref())
-    }
-
-    /// Settings for a port whose clients are not asked who they are.
-    ///
-    /// # Panics
-    /// Never: the provider has cipher suites for TLS 1.3.
-    pub fn server(self, clock: &WallClock, alpn: &[&[u8]]) -> Arc<ServerConfig> {
-        let config = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
+impl ListenerTerms {
+    fn server(self, clock: &WallClock, alpn: &[&[u8]]) -> Result<Arc<ServerConfig>, InvalidCredential> {
+        let builder = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
             .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("the provider has suites for TLS 1.3")
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(self));
-        finish_server(config, alpn)
+            .expect("the provider has suites for TLS 1.3");
+        let verifier = if self.clients { client_verifier(&self.credentials)? } else { None };
+        let builder = match verifier {
+            Some(verifier) => builder.with_client_cert_verifier(verifier),
+            None => builder.with_no_client_auth(),
+        };
+        let keys = self.credentials.into_iter().map(|credential| credential.certified_key).collect();
+        Ok(finish_server(builder.with_cert_resolver(Arc::new(FirstThatFits(keys))), alpn))
     }
+}
 
-    /// Settings for a port whose clients must show a certificate that chains to the client roots of its credentials.
-    ///
-    /// # Errors
-    /// When a credential brings no client roots, or they cannot be used: its clients could not be told from others.
+/// Who vouches for clients. Nobody is asked by a listener that refuses everybody anyway.
+fn client_verifier(
+    credentials: &[ListenerCredential],
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, InvalidCredential> {
+    let mut roots = RootCertStore::empty();
+    for credential in credentials {
+        if credential.client_roots.is_empty() {
+            return Err(InvalidCredential::NoClientRoots);
+        }
+        for root in &credential.client_roots {
+            roots.add(root.clone()).map_err(|_| InvalidCredential::ClientRoots)?;
+        }
+    }
+    if roots.is_empty() {
+        return Ok(None);
+    }
+    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .build()
+        .map_err(|_| InvalidCredential::NoClientRoots)?;
+    Ok(Some(verifier))
+}
+
+impl ListenerSettings {
+    /// The settings of a port, and what is wrong with those of some hosts, which refuse their handshakes. Where two
+    /// listeners have the same host the first counts, unless only the other wants clients to be known.
     ///
     /// # Panics
     /// Never: the provider has cipher suites for TLS 1.3.
-    pub fn server_with_clients(
-        self,
+    pub fn new(
+        listeners: impl IntoIterator<Item = (HostPattern, ListenerTerms)>,
         clock: &WallClock,
         alpn: &[&[u8]],
-    ) -> Result<Arc<ServerConfig>, InvalidCredential> {
-        let mut roots = RootCertStore::empty();
-        for credential in self.all() {
-            if credential.client_roots.is_empty() {
-                return Err(InvalidCredential::NoClientRoots);
-            }
-            for root in &credential.client_roots {
-                roots.add(root.clone()).map_err(|_| InvalidCredential::ClientRoots)?;
+    ) -> (Self, Vec<(HostPattern, InvalidCredential)>) {
+        let mut chosen: BTreeMap<HostPattern, ListenerTerms> = BTreeMap::new();
+        for (host, terms) in listeners {
+            match chosen.entry(host) {
+                Entry::Vacant(free) => drop(free.insert(terms)),
+                Entry::Occupied(mut taken) if terms.clients && !taken.get().clients => {
+                    taken.insert(terms);
+                }
+                Entry::Occupied(_) => {}
             }
         }
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-            .build()
-            .map_err(|_| InvalidCredential::NoClientRoots)?;
-        let config = ServerConfig::builder_with_details(provider(), Arc::new(clock.clone()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .expect("the provider has suites for TLS 1.3")
-            .with_client_cert_verifier(verifier)
-            .with_cert_resolver(Arc::new(self));
-        Ok(finish_server(config, alpn))
+        let nothing = ListenerTerms { credentials: Vec::new(), clients: false };
+        let refuses = nothing.server(clock, alpn).expect("nothing in it can be wrong");
+        let (exact, suffixes) = (HashMap::new(), Vec::new());
+        let (mut settings, mut wrong) = (Self { exact, suffixes, any: None, refuses }, Vec::new());
+        // In the order of precedence: of suffixes the longest comes first.
+        for (host, terms) in chosen {
+            let server = terms.server(clock, alpn).unwrap_or_else(|error| {
+                wrong.push((host.clone(), error));
+                Arc::clone(&settings.refuses)
+            });
+            match host {
+                HostPattern::Exact(name) => drop(settings.exact.insert(name.as_str().to_owned(), server)),
+                HostPattern::Suffix(suffix) => settings.suffixes.push((suffix.as_str().to_owned(), server)),
+                HostPattern::Any => settings.any = Some(server),
+            }
+        }
+        (settings, wrong)
     }
 
-    fn all(&self) -> impl Iterator<Item = &ListenerCredential> {
-        let suffixes = self.suffixes.iter().map(|(_, credential)| credential);
-        self.exact.values().chain(suffixes).chain(&self.any)
+    /// The settings for a server name, in any case of letters.
+    #[must_use]
+    pub fn choose(&self, server_name: Option<&str>) -> &Arc<ServerConfig> {
+        let named =
+            server_name.map(|name| name.trim_end_matches('.').to_ascii_lowercase()).and_then(|name| {
+                let longer = |suffix: &str| name.len() > suffix.len() && name.ends_with(suffix);
+                let by_suffix = || self.suffixes.iter().find(|(suffix, _)| longer(suffix));
+                self.exact.get(&name).or_else(|| by_suffix().map(|(_, server)| server))
+            });
+        named.or(self.any.as_ref()).unwrap_or(&self.refuses)
     }
 }
 
-impl ResolvesServerCert for ListenerCertificates {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let key = Arc::clone(&self.choose(hello.server_name())?.certified_key);
-        key.key.choose_scheme(hello.signature_schemes()).is_some().then_some(key)
-    }
-}
-
-impl fmt::Debug for ListenerCertificates {
+impl fmt::Debug for ListenerSettings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ListenerCertificates")
+        f.debug_struct("ListenerSettings")
             .field("exact", &self.exact.keys())
             .field("suffixes", &self.suffixes.len())
             .field("any", &self.any.is_some())
             .finish()
+    }
+}
+
+/// Shows the first certificate whose key the client can verify.
+#[derive(Debug)]
+struct FirstThatFits(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for FirstThatFits {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let fits = |key: &&Arc<CertifiedKey>| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        self.0.iter().find(fits).cloned()
     }
 }

@@ -186,18 +186,26 @@ fn credential(host: &str, client_roots: Option<String>) -> Credential {
     }
 }
 
-fn certificates(hosts: &[&str]) -> ListenerCertificates {
-    ListenerCertificates::new(hosts.iter().map(|host| {
-        let credential = credential(host, None);
-        (HostPattern::parse(host).expect("a host"), ListenerCredential::new(&credential).expect("reads"))
-    }))
+/// Terms with these credentials.
+fn terms(credentials: &[&Credential], clients: bool) -> ListenerTerms {
+    let read = |credential: &&Credential| ListenerCredential::new(credential).expect("reads");
+    ListenerTerms { credentials: credentials.iter().map(read).collect(), clients }
+}
+
+/// The settings of a port, and the hosts that are wrong.
+fn settings<const N: usize>(
+    listeners: [(&str, ListenerTerms); N],
+) -> (ListenerSettings, Vec<(HostPattern, InvalidCredential)>) {
+    let listeners = listeners.map(|(host, terms)| (HostPattern::parse(host).expect("a host"), terms));
+    ListenerSettings::new(listeners, &WallClock::new(now), &[b"h2", b"http/1.1"])
 }
 
 #[test]
-fn a_listener_chooses_exact_then_longest_suffix_then_any() {
+fn a_port_chooses_exact_then_longest_suffix_then_any() {
     let hosts = ["a.example.com", "*.example.com", "*.b.example.com", "*"];
-    let all = certificates(&hosts);
-    let of = |host: Option<&str>| all.choose(host).map(|chosen| Arc::as_ptr(&chosen.certified_key));
+    let some = credential("any", None);
+    let (all, _) = settings(hosts.map(|host| (host, terms(&[&some], false))));
+    let of = |host: Option<&str>| Arc::as_ptr(all.choose(host));
     let expected = |host: &str| match HostPattern::parse(host).expect("a host") {
         HostPattern::Exact(name) => of(Some(name.as_str())),
         HostPattern::Suffix(suffix) => of(Some(&format!("zzz{suffix}"))),
@@ -216,8 +224,9 @@ fn a_listener_chooses_exact_then_longest_suffix_then_any() {
     }
     let different: std::collections::HashSet<_> = hosts.iter().map(|host| expected(host)).collect();
     assert_eq!(different.len(), hosts.len(), "each host has its own");
-    let few = certificates(&["a.example.com"]);
-    assert!(few.choose(Some("b.example.com")).is_none() && few.choose(None).is_none());
+    let (few, _) = settings([("a.example.com", terms(&[&some], false))]);
+    let refuses = |host| Arc::ptr_eq(few.choose(host), &few.choose(Some("nobody")).clone());
+    assert!(refuses(Some("b.example.com")) && refuses(None) && !refuses(Some("a.example.com")));
 }
 
 /// A client as a browser is: roots and names.
@@ -233,32 +242,77 @@ fn browser(roots: &[&Credential]) -> Arc<ClientConfig> {
     Arc::new(builder.with_root_certificates(store).with_no_client_auth())
 }
 
+/// The same, showing a certificate.
+fn browser_of(roots: &[&Credential], own: &Credential) -> Arc<ClientConfig> {
+    let mut config = ClientConfig::clone(&browser(roots));
+    let key = ListenerCredential::new(own).expect("reads").certified_key();
+    config.client_auth_cert_resolver = Arc::new(rustls::sign::SingleCertAndKey::from(key));
+    Arc::new(config)
+}
+
 #[test]
 fn a_listener_serves_who_asks_for_its_host() {
     let shop = credential("shop.example.com", None);
-    let named = (
-        HostPattern::parse("shop.example.com").expect("a host"),
-        ListenerCredential::new(&shop).expect("reads"),
-    );
-    let server = ListenerCertificates::new([named]).server(&WallClock::new(now), &[b"h2", b"http/1.1"]);
-    shake(browser(&[&shop]), Arc::clone(&server), "shop.example.com").expect("shakes hands");
-    let refused =
-        shake(browser(&[&shop]), server, "other.example.com").map(|_| ()).expect_err("no certificate");
+    let (port, wrong) = settings([("shop.example.com", terms(&[&shop], false))]);
+    assert!(wrong.is_empty());
+    let to = |name: &str| shake(browser(&[&shop]), Arc::clone(port.choose(Some(name))), name).map(|_| ());
+    to("shop.example.com").expect("shakes hands");
+    let refused = to("other.example.com").expect_err("no certificate");
     assert_eq!(Refusal::find(&refused), None, "{refused}");
 }
 
 #[test]
-fn a_listener_that_wants_clients_known_refuses_the_unknown() {
+fn what_one_host_wants_of_its_clients_is_nothing_to_another() {
+    let (ours, theirs) = (credential("ours", None), credential("theirs", None));
+    let roots = |of: &Credential| Some(of.certificate_chain.as_str().to_owned());
+    let (bank, shop) =
+        (credential("bank.example.com", roots(&ours)), credential("shop.example.com", roots(&theirs)));
+    let open = credential("open.example.com", None);
+    let (port, wrong) = settings([
+        ("bank.example.com", terms(&[&bank], true)),
+        ("shop.example.com", terms(&[&shop], true)),
+        ("open.example.com", terms(&[&open], false)),
+    ]);
+    assert!(wrong.is_empty());
+    let all = [&bank, &shop, &open];
+    let to = |name: &str, client| shake(client, Arc::clone(port.choose(Some(name))), name).map(|_| ());
+    to("open.example.com", browser(&all)).expect("nobody is asked");
+    to("bank.example.com", browser_of(&all, &ours)).expect("vouched for");
+    to("shop.example.com", browser_of(&all, &theirs)).expect("vouched for");
+    to("bank.example.com", browser(&all)).expect_err("shows none");
+    to("bank.example.com", browser_of(&all, &theirs)).expect_err("the other host's client");
+    to("shop.example.com", browser_of(&all, &ours)).expect_err("the other host's client");
+}
+
+#[test]
+fn a_host_whose_credentials_cannot_be_used_takes_no_other() {
+    let wide = credential("*.example.com", None);
+    let (port, wrong) = settings([
+        ("*", terms(&[&wide], false)),
+        ("*.example.com", terms(&[&wide], false)),
+        ("none.example.com", terms(&[], false)),
+        ("bank.example.com", terms(&[&wide], true)),
+    ]);
+    let bank = HostPattern::parse("bank.example.com").expect("a host");
+    assert_eq!(wrong, [(bank, InvalidCredential::NoClientRoots)]);
+    let to = |name: &str| shake(browser(&[&wide]), Arc::clone(port.choose(Some(name))), name).map(|_| ());
+    to("other.example.com").expect("has one");
+    to("none.example.com").expect_err("has none");
+    to("bank.example.com").expect_err("nobody could vouch for its clients");
+}
+
+#[test]
+fn of_two_listeners_of_a_host_the_stricter_counts() {
     let clients = credential("clients", None);
-    let shop = credential("shop.example.com", Some(clients.certificate_chain.as_str().to_owned()));
-    let make = |credential: &Credential| {
-        let credential = ListenerCredential::new(credential).expect("reads");
-        ListenerCertificates::new([(HostPattern::Any, credential)])
-            .server_with_clients(&WallClock::new(now), &[])
-    };
-    let server = make(&shop).expect("settings");
-    assert_eq!(refusal_at(browser(&[&shop]), server, "shop.example.com"), Refusal::NoCertificate);
-    assert_eq!(make(&clients).err(), Some(InvalidCredential::NoClientRoots));
+    let roots = Some(clients.certificate_chain.as_str().to_owned());
+    let (open, strict) = (credential("a.example.com", None), credential("a.example.com", roots));
+    for listeners in [[false, true], [true, false]] {
+        let listeners = listeners
+            .map(|strictly| ("a.example.com", terms(&[if strictly { &strict } else { &open }], strictly)));
+        let (port, _) = settings(listeners);
+        let server = Arc::clone(port.choose(Some("a.example.com")));
+        assert_eq!(refusal_at(browser(&[&strict]), server, "a.example.com"), Refusal::NoCertificate);
+    }
 }
 
 fn refusal_at(client: Arc<ClientConfig>, server: Arc<ServerConfig>, name: &str) -> Refusal {

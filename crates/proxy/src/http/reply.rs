@@ -22,6 +22,7 @@ impl Reply<'static> {
         let body = match denial.status() {
             403 => "RBAC: access denied",
             404 => "no route matches",
+            421 => "misdirected request",
             502 => "destination is not declared in the mesh",
             503 => "no healthy upstream",
             _ => "the backend of the route does not exist",

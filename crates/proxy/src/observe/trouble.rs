@@ -63,6 +63,7 @@ const fn reason_of(reason: &DenialReason) -> &'static str {
         DenialReason::PolicyMissing { .. } => "policy_missing",
         DenialReason::OwnWorkloadUnknown => "own_workload_unknown",
         DenialReason::NotOurs => "not_ours",
+        DenialReason::Misdirected => "misdirected",
         DenialReason::Undeclared => "undeclared",
         DenialReason::NoRoute => "no_route",
         DenialReason::NoBackend { .. } => "no_backend",

@@ -145,30 +145,3 @@ fn the_future_of_a_connection_is_small() {
     let size = size(crate::enter::serve);
     assert!(size <= 4 * 1024 + 512, "the future of a connection has {size} bytes");
 }
-
-#[tokio::test]
-async fn a_gateway_ends_tls() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let authority = Authority::new();
-    let app = echo("app").await;
-    let (tls, certified) = authority.certify(&identity("edge"));
-    let settings = tls.server(&certified, lateen_pki::tls::Clients::Optional, &[b"http/1.1"]);
-    let tls = lateen_pki::Current::new(settings);
-    let door = Door::Gateway { port: 80, tls: Some(tls) };
-    let mut plan = Plan::sidecar("edge", &gateway_resources(app)).door(any(), door);
-    plan.viewer = viewer("edge", ProxyRole::Gateway);
-    let (_proxy, doors) = plan.start().await;
-    let tcp = tokio::net::TcpStream::connect(doors[0]).await.expect("connect");
-    let (tls, _) = authority.certify(&identity("caller"));
-    let accepted = lateen_pki::tls::Accepted::Identities(Arc::from([identity("edge")]));
-    let settings = tls.client(None, accepted, &[b"http/1.1"]);
-    let name = rustls::pki_types::ServerName::try_from("shop.example").expect("a name");
-    let mut caller = tokio_rustls::TlsConnector::from(settings).connect(name, tcp).await.expect("TLS");
-    let request = b"GET / HTTP/1.1\r\nHost: shop.example\r\nConnection: close\r\n\r\n";
-    caller.write_all(request).await.expect("sent");
-    let mut answer = String::new();
-    // Some servers end without a word of TLS; what matters is what came before.
-    let _ = in_time(caller.read_to_string(&mut answer)).await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-    assert!(answer.contains("x-forwarded-proto: https\r\n"), "{answer}");
-}
