@@ -200,7 +200,10 @@ impl<'a> Subject<'a> {
         let ip = |ip: IpAddr| passes::<Cidr>(&addresses.any, &addresses.none, |block| block.contains(&ip));
         match key {
             ConditionKey::RequestHeader(name) => match self.request {
-                Some(http) => text_or_present(values, not_values, http.request.headers.get(name).as_deref()),
+                Some(http) => {
+                    let holds = |value: Option<&str>| text_or_present(values, not_values, value);
+                    header_passes(http.request.headers, name, action, holds)
+                }
                 None => without_http(true, action),
             },
             ConditionKey::SourceIp | ConditionKey::RemoteIp => ip(self.client()),
@@ -247,6 +250,28 @@ fn text_passes(any: &[StringMatch], none: &[StringMatch], text: Option<&str>) ->
 fn text_or_present(any: &[StringMatch], none: &[StringMatch], text: Option<&str>) -> bool {
     let holds = |expected: &StringMatch, text| *expected == StringMatch::Present || expected.matches(text);
     passes(any, none, |expected| text.is_some_and(|text| holds(expected, text)))
+}
+
+/// A header that comes several times: one value is enough to deny, alone or in the list that all of them are; to
+/// allow, each of them must do. Who adds a value gains nothing by it.
+fn header_passes(
+    headers: &dyn crate::Headers,
+    name: &str,
+    action: Action,
+    holds: impl Fn(Option<&str>) -> bool,
+) -> bool {
+    let mut values = 0;
+    let failed = action == Action::Allow;
+    let found = headers.any(name, &mut |value| {
+        values += 1;
+        holds(Some(value)) != failed
+    });
+    match (values, action) {
+        (0, _) => holds(None),
+        (_, Action::Allow) => !found,
+        (1, Action::Deny) => found,
+        (_, Action::Deny) => found || holds(headers.get(name).as_deref()),
+    }
 }
 
 fn is_account((namespace, account): &(Namespace, ServiceAccount), peer: Option<&Identity>) -> bool {

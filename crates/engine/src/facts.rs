@@ -39,6 +39,10 @@ pub struct ConnectionFacts {
 pub trait Headers {
     /// The value of a header, several values joined by `,`. The name is lower case and no pseudo-header.
     fn get(&self, name: &str) -> Option<Cow<'_, str>>;
+
+    /// Whether `holds` is true of any of the values of a header, each as a field of its own. A header that may come
+    /// several times must be asked so: joined, a second value hides what the first one is.
+    fn any(&self, name: &str, holds: &mut dyn FnMut(&str) -> bool) -> bool;
 }
 
 /// What is known of a request when its head was read.

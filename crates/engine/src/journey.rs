@@ -269,6 +269,10 @@ impl Headers for Request<'_> {
         let first = values.next()?;
         Some(values.fold(Cow::Borrowed(first), |all, value| Cow::Owned(format!("{all},{value}"))))
     }
+
+    fn any(&self, name: &str, holds: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.headers.iter().any(|(known, value)| known == name && holds(value))
+    }
 }
 
 /// The parts of a URL that decisions look at.

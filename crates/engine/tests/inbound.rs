@@ -179,6 +179,34 @@ fn deny_comes_before_allow_and_allow_denies_the_rest() {
 }
 
 #[test]
+fn a_second_value_of_a_header_hides_nothing() {
+    let rule = |action, values: &[&str], not: &[&str]| {
+        let rules = vec![when(ConditionKey::RequestHeader("x".into()), values, not)];
+        [own(&[]), authorization("default/h", Target::Mesh, action, rules)]
+    };
+    for (entries, headers, passes) in [
+        (rule(Action::Deny, &["evil"], &[]), "h:x=evil", false),
+        (rule(Action::Deny, &["evil"], &[]), "h:x=good h:x=evil", false),
+        (rule(Action::Deny, &["evil"], &[]), "h:x=evil h:x=good", false),
+        (rule(Action::Deny, &["a,b"], &[]), "h:x=a h:x=b", false),
+        (rule(Action::Deny, &["evil"], &[]), "h:x=good h:x=better", true),
+        (rule(Action::Deny, &[], &["good"]), "h:x=good h:x=evil", false),
+        (rule(Action::Deny, &[], &["good"]), "h:x=good h:y=evil", true),
+        (rule(Action::Allow, &["good", "better"], &[]), "h:x=good h:x=better", true),
+        (rule(Action::Allow, &["good"], &[]), "h:x=good h:x=evil", false),
+        (rule(Action::Allow, &["good"], &[]), "h:x=evil h:x=good", false),
+        (rule(Action::Allow, &["good"], &[]), "", false),
+        (rule(Action::Allow, &[], &["evil"]), "h:x=good h:x=evil", false),
+        (rule(Action::Allow, &[], &["evil"]), "", true),
+    ] {
+        let text = format!("{:?} {headers}", entries[1]);
+        let snapshot = snapshot(viewer("default/web", ProxyRole::Sidecar, &[]), entries);
+        let asked = ask(&snapshot, &facts(8080, None), &format!("GET web/ {headers}"), 0);
+        assert_eq!(line(&snapshot, asked) == WEB, passes, "{text}");
+    }
+}
+
+#[test]
 fn bytes_have_nothing_of_http() {
     let here = || Target::Namespace(namespace("default"));
     let allow = || {

@@ -202,6 +202,7 @@ fn the_most_specific_rule_is_asked_first() {
         ("GET reviews/m h:a=1 h:b=2", expect("one.method")),
         ("PUT reviews/m h:a=1 h:b=2", expect("one.headers")),
         ("PUT reviews/m?a=1 h:a=1", expect("one.header")),
+        ("PUT reviews/m?a=1 h:a=2 h:a=1", expect("one.header")),
         ("PUT reviews/m?a=1", expect("one.query")),
         ("PUT reviews/m", expect("one.plain")),
     ];

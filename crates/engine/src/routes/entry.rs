@@ -153,7 +153,9 @@ impl TableEntry {
         if let Some(authority) = authority.as_ref().filter(|authority| !authority.matches(asked.host)) {
             return Some(Mismatch::Authority(authority));
         }
-        let holds = |header: &&NamedMatch| header.matches(request.headers.get(&header.name).as_deref());
+        let holds = |header: &&NamedMatch| {
+            request.headers.any(&header.name, &mut |value| header.matches(Some(value)))
+        };
         if let Some(header) = headers.iter().find(|header| !holds(header)) {
             return Some(Mismatch::Header(header));
         }

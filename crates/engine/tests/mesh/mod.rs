@@ -352,6 +352,10 @@ impl Headers for Map {
         let first = values.next()?;
         Some(values.fold(Cow::Borrowed(first), |all, value| Cow::Owned(format!("{all},{value}"))))
     }
+
+    fn any(&self, name: &str, holds: &mut dyn FnMut(&str) -> bool) -> bool {
+        self.0.iter().any(|(key, value)| key == name && holds(value))
+    }
 }
 
 /// `GET reviews:9080/path h:name=value`.

@@ -111,6 +111,11 @@ impl lateen_engine::Headers for View<'_> {
         let first = values.next()?;
         Some(values.fold(first, |joined, value| std::borrow::Cow::Owned(format!("{joined},{value}"))))
     }
+
+    fn any(&self, name: &str, holds: &mut dyn FnMut(&str) -> bool) -> bool {
+        let mut named = self.0.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()));
+        named.any(|(_, value)| holds(&String::from_utf8_lossy(value)))
+    }
 }
 
 impl Exchange<'_> {
