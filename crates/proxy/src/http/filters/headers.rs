@@ -85,14 +85,20 @@ pub fn sanitize(head: &mut RequestHead, facts: &ConnectionFacts, client_certific
     }
 }
 
-/// The addresses that a request came through, ours being the last to know one.
+/// The addresses that a request came through, ours being the last to know one; and the last that we believe, by
+/// itself, as Istio's gateways tell it.
 fn append_forwarded_for(head: &mut RequestHead, facts: &ConnectionFacts) {
-    let mut value = head.fields.known(Known::ForwardedFor).map(<[u8]>::to_vec).unwrap_or_default();
-    if !value.is_empty() {
-        value.extend_from_slice(b",");
+    let client = facts.client.ip().to_string();
+    let mut value = Vec::new();
+    let said =
+        head.fields.iter_known().filter(|(known, _, said)| *known == Known::ForwardedFor && !said.is_empty());
+    for (.., said) in said {
+        value.extend_from_slice(said);
+        value.push(b',');
     }
-    value.extend_from_slice(facts.client.ip().to_string().as_bytes());
+    value.extend_from_slice(client.as_bytes());
     head.fields.set(b"x-forwarded-for", &value);
+    head.fields.set(b"x-envoy-external-address", client.as_bytes());
 }
 
 /// A random UUID (version 4).
@@ -170,6 +176,23 @@ mod tests {
         assert_eq!(outside.fields.get("x-forwarded-for"), Some(b"10.0.0.9".as_slice()));
         assert_eq!(outside.fields.get("x-forwarded-proto"), Some(b"http".as_slice()));
         assert_eq!(outside.fields.get("x-envoy-max-retries"), None);
+    }
+
+    #[test]
+    fn no_address_of_the_way_is_lost() {
+        let mut outside = head(&[
+            ("x-forwarded-for", "10.1.1.1, 10.1.1.2"),
+            ("X-Forwarded-For", "10.1.1.3"),
+            ("x-envoy-external-address", "forged"),
+        ]);
+        sanitize(&mut outside, &facts(Direction::Gateway), None);
+        let all = |name: &str| -> Vec<String> {
+            let named =
+                outside.fields.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name.as_bytes()));
+            named.map(|(_, value)| value.escape_ascii().to_string()).collect()
+        };
+        assert_eq!(all("x-forwarded-for"), ["10.1.1.1, 10.1.1.2,10.1.1.3,10.0.0.9"]);
+        assert_eq!(all("x-envoy-external-address"), ["10.0.0.9"]);
     }
 
     #[test]

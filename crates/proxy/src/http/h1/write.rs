@@ -32,6 +32,10 @@ pub fn request(out: &mut BytesMut, head: &RequestHead, framing: Framing) {
     match framing {
         Framing::Length(length) => content_length(out, length),
         Framing::Chunked => field(out, b"transfer-encoding", b"chunked"),
+        // Servers answer 411 to a POST that says nothing of its body (RFC 9110 section 8.6); HTTP/2 does not say it.
+        Framing::None if !head.upgrade && matches!(head.method(), "POST" | "PUT" | "PATCH") => {
+            content_length(out, 0);
+        }
         Framing::None | Framing::UntilClose => {}
     }
     out.extend_from_slice(b"\r\n");
