@@ -203,7 +203,7 @@ pub fn write_request(
     uri.authority = Some(Authority::try_from(authority).map_err(|_| InvalidHead::Target)?);
     if head.kind != MethodKind::Connect {
         uri.scheme = Some(if scheme == "https" { Scheme::HTTPS } else { Scheme::HTTP });
-        uri.path_and_query = Some(PathAndQuery::try_from(head.target()).map_err(|_| InvalidHead::Target)?);
+        uri.path_and_query = Some(path_and_query(head.target())?);
     }
     *request.uri_mut() = http::Uri::from_parts(uri).map_err(|_| InvalidHead::Target)?;
     *request.version_mut() = http::Version::HTTP_2;
@@ -216,6 +216,22 @@ pub fn write_request(
         headers.insert(http::header::CONTENT_LENGTH, length.into());
     }
     Ok(request)
+}
+
+/// A target that HTTP/1.1 brought. Characters that no URI may hold, which browsers send all the same, are escaped.
+fn path_and_query(target: &str) -> Result<PathAndQuery, InvalidHead> {
+    PathAndQuery::try_from(target).or_else(|_| {
+        let mut escaped = String::with_capacity(target.len() + 16);
+        for character in target.chars() {
+            match character {
+                '"' | '<' | '>' | '\\' | '^' | '`' | '{' | '|' | '}' => {
+                    escaped.push_str(&format!("%{:02X}", u32::from(character)));
+                }
+                other => escaped.push(other),
+            }
+        }
+        PathAndQuery::try_from(escaped).map_err(|_| InvalidHead::Target)
+    })
 }
 
 /// Makes the head of a response. `describes_body` keeps the length of a body that is not sent (HEAD, 304).
@@ -269,6 +285,20 @@ fn write_fields(fields: &Fields, map: &mut HeaderMap) {
         // Both were checked when the head was read; what does not fit is left out rather than sent half.
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), HeaderValue::from_bytes(value)) {
             map.append(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_that_no_uri_is_are_escaped() {
+        for (target, expected) in
+            [("/a?b=%7c|", "/a?b=%7c|"), ("/a<b>?`", "/a%3Cb%3E?%60"), ("/a^b`c", "/a%5Eb%60c"), ("*", "*")]
+        {
+            assert_eq!(path_and_query(target).expect("a target").as_str(), expected);
         }
     }
 }
