@@ -27,7 +27,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 /// Crates that stand on top and may know all others.
-const TOPS: &[&str] = &["lateen", "lateen-testkit", "lateen-bench"];
+const TOPS: &[&str] = &["lateen", "lateen-testkit", "lateen-bench", "lateen-peers"];
 
 /// What may not be reached, from where, and why.
 const FORBIDDEN: &[(&str, &[&str], &str)] = &[

@@ -1,0 +1,36 @@
+//! Our proxy beside peers that nobody here wrote.
+//!
+//! Each case needs some of them. One that is not on this machine makes the case ignored, which says why, or failed
+//! when `LATEEN_REQUIRE_PEERS=1`. `.ci/peers` installs them all.
+
+use std::process::ExitCode;
+
+use lateen_peers::peers::{self, Peer};
+use libtest_mimic::{Arguments, Failed, Trial};
+
+#[path = "peers/differential.rs"]
+mod differential;
+
+/// A case: its name, whom it needs, and what it does.
+type Case = (&'static str, &'static [Peer], fn() -> anyhow::Result<()>);
+
+fn main() -> ExitCode {
+    if let Some(code) = lateen_peers::process::become_what_was_asked() {
+        return code;
+    }
+    let arguments = Arguments::from_args();
+    let cases = [differential::CASES];
+    let trials = cases.into_iter().flatten().map(trial).collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial(&(name, needs, case): &Case) -> Trial {
+    let missing = peers::missing(needs);
+    let ignored = missing.is_some() && !peers::required();
+    let kind = missing.clone().unwrap_or_default();
+    let run = move || match missing {
+        Some(missing) => Err(Failed::from(missing)),
+        None => case().map_err(|error| Failed::from(format!("{error:#}"))),
+    };
+    Trial::test(name, run).with_ignored_flag(ignored).with_kind(kind)
+}
