@@ -23,6 +23,14 @@ pub struct Explanation {
     pub taken: Option<Taken>,
 }
 
+impl Explanation {
+    /// What is answered before anything is decided.
+    pub(crate) fn refused(text: &str) -> Self {
+        let verdict = Step::Verdict { passes: false, text: text.to_owned() };
+        Self { steps: vec![verdict], passes: false, taken: None }
+    }
+}
+
 /// The way something takes.
 #[derive(Clone, Debug)]
 pub struct Taken {

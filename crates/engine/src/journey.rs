@@ -2,6 +2,7 @@
 
 use crate::explain::{Explanation, Taken, explain};
 use crate::gateway::gateway_of;
+use crate::normalize::normalize_path;
 use crate::snapshot::Snapshot;
 use crate::{ConnectionFacts, Destination, Direction, Headers, Hop, RequestFacts};
 use lateen_model::{
@@ -109,8 +110,10 @@ pub fn journey(catalog: &Catalog, question: &Question) -> Result<Journey, Cannot
 }
 
 fn leg(snapshot: &Snapshot, facts: &ConnectionFacts, request: &Request<'_>) -> Leg {
-    let head = request.head(facts);
-    let head = (request.url.scheme == "http").then_some(&head);
+    // Decided by the path that the proxies would send on, not by one of its other spellings.
+    let path = normalize_path(request.url.path);
+    let head = path.as_deref().map(|path| request.head(facts, path));
+    let is_http = request.url.scheme == "http";
     let viewer = snapshot.viewer();
     let direction = match facts.direction {
         Direction::Outbound => "outbound",
@@ -120,7 +123,12 @@ fn leg(snapshot: &Snapshot, facts: &ConnectionFacts, request: &Request<'_>) -> L
     Leg {
         proxy: format!("{}/{}", viewer.namespace(), viewer.name),
         direction: direction.to_owned(),
-        explanation: explain(snapshot, facts, head, request.question.random),
+        explanation: match &head {
+            None if is_http => {
+                Explanation::refused("with 400: the path climbs above its root or holds a NUL")
+            }
+            head => explain(snapshot, facts, head.as_ref().filter(|_| is_http), request.question.random),
+        },
     }
 }
 
@@ -235,14 +243,14 @@ impl Request<'_> {
         }
     }
 
-    fn head<'a>(&'a self, facts: &'a ConnectionFacts) -> RequestFacts<'a> {
+    fn head<'a>(&'a self, facts: &'a ConnectionFacts, path: &'a str) -> RequestFacts<'a> {
         let host = self.headers.iter().find(|(name, _)| name == "host").map(|(_, value)| value.as_str());
         RequestFacts {
             connection: facts,
             scheme: self.url.scheme,
             method: &self.question.method,
             authority: host.unwrap_or(self.url.authority),
-            path_and_query: self.url.path,
+            path_and_query: path,
             headers: self,
             random: self.question.random,
         }

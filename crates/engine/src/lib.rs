@@ -20,6 +20,7 @@ mod gateway;
 mod hosts;
 mod inbound;
 mod journey;
+mod normalize;
 mod paths;
 mod routes;
 mod rule;
@@ -39,5 +40,6 @@ pub use decision::{
 pub use explain::{Explanation, Taken, explain};
 pub use facts::{ConnectionFacts, Direction, Excluded, Headers, Load, RequestFacts, host_of};
 pub use journey::{CannotAsk, Journey, Leg, Question, journey};
+pub use normalize::normalize_path;
 pub use snapshot::Snapshot;
 pub use trace::{BackendChoice, Candidate, Step};

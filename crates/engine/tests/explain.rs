@@ -162,3 +162,32 @@ fn a_question_that_cannot_be_asked_says_why() {
         "{unknown}"
     );
 }
+
+#[test]
+fn other_spellings_of_a_path_are_explained_as_they_are_decided() {
+    let mut catalog = catalog();
+    let admin = vec![
+        rule("admin", "/admin/**", "reviews.default:9080/v2"),
+        rule("rest", "", "reviews.default:9080/v1"),
+    ];
+    let host = "reviews.default.svc.cluster.local";
+    catalog.apply(&delta([route(virtual_service("default/reviews", host, admin))]));
+    for (path, expected) in [
+        ("/x/../admin", Some("reviews.admin")),
+        ("/%61dmin", Some("reviews.admin")),
+        ("/x/admin", Some("reviews.rest")),
+        ("/../admin", None),
+    ] {
+        let question = Question {
+            from: "default/front".into(),
+            to: format!("http://reviews:9080{path}"),
+            method: "GET".into(),
+            headers: Vec::new(),
+            random: 0,
+        };
+        let journey = journey(&catalog, &question).expect("it can be asked");
+        let taken = journey.legs[0].explanation.taken.as_ref();
+        let route = taken.map(|taken| taken.forward.effective.route_name.as_str());
+        assert_eq!(route, expected, "{path}\n{journey}");
+    }
+}

@@ -8,7 +8,6 @@ pub mod grpc_web;
 pub mod h1;
 pub mod h2;
 pub mod head;
-pub mod path;
 pub mod reply;
 pub mod retry;
 pub(crate) mod serve;

@@ -13,6 +13,10 @@ impl Headers for NoHeaders {
     fn get(&self, _: &str) -> Option<Cow<'_, str>> {
         None
     }
+
+    fn any(&self, _: &str, _: &mut dyn FnMut(&str) -> bool) -> bool {
+        false
+    }
 }
 
 const PATHS: [&str; 12] =

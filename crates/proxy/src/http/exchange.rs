@@ -6,7 +6,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lateen_engine::{ConnectionFacts, Forward, RequestDecision, RequestFacts, Snapshot, decide_request};
+use lateen_engine::{
+    ConnectionFacts, Forward, RequestDecision, RequestFacts, Snapshot, decide_request, normalize_path,
+};
 use lateen_model::AppProtocol;
 use lateen_runtime::random;
 
@@ -14,7 +16,7 @@ use super::body::Pump;
 use super::h1::connection::Broken;
 use super::head::{Fields, MethodKind, RequestHead, ResponseHead};
 use super::session::Session;
-use super::{filters, grpc, grpc_web, path, reply, upgrade};
+use super::{filters, grpc, grpc_web, reply, upgrade};
 use crate::connect::pool::Lease;
 use crate::connect::resolve;
 use crate::fault::{Fault, Reason, Retry};
@@ -121,7 +123,7 @@ impl lateen_engine::Headers for View<'_> {
 impl Exchange<'_> {
     async fn run(&mut self) -> Next {
         let (facts, request) = (&self.entry.facts, &mut self.heads.request);
-        match path::normalize(request.target()) {
+        match normalize_path(request.target()) {
             None => {
                 let fault =
                     Fault::downstream(Reason::Protocol, "the path climbs above its root or holds a NUL");
