@@ -88,13 +88,22 @@ pub const MEANT: &[Meant] = &[
         },
     },
     Meant {
-        name: "characters that no path may hold, such as `|`",
+        name: "characters that no path may hold, such as `{`",
         envoy: "escaped",
         ours: "left as they are",
-        reason: "no decision depends on them, and the backend sees what the caller wrote",
+        reason: "the backend sees what the caller wrote; to a backend that speaks HTTP/2 they are escaped, since it could not be said there",
         covers: |case, difference| {
             request(difference) == Some("target")
                 && case.path().contains(['|', '{', '}', '<', '>', '"', '^', '`'])
+        },
+    },
+    Meant {
+        name: "escapes in small letters, such as `%2f`",
+        envoy: "left as they are",
+        ours: "`%2F`",
+        reason: "both mean the same (RFC 3986 section 6.2.2.1), and rules and policies see one spelling",
+        covers: |_, difference| {
+            request(difference) == Some("target") && difference.envoy.eq_ignore_ascii_case(&difference.ours)
         },
     },
     Meant {
@@ -186,3 +195,19 @@ test.
 | what | Envoy | Lateen | why |
 | --- | --- | --- | --- |
 ";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// After a change of the table: `RENEW=1 cargo test -p lateen-peers --lib`, and commit the result.
+    #[test]
+    fn the_reference_is_the_table() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/differences-from-envoy.md");
+        if std::env::var_os("RENEW").is_some() {
+            std::fs::write(path, page()).expect("write the page");
+        }
+        let written = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(written == page(), "renew it: RENEW=1 cargo test -p lateen-peers --lib");
+    }
+}

@@ -268,6 +268,10 @@ const EXACT: &[Rule] = &[rule(
     &[("GET", "/", &[]), ("POST", "/", &[("expect", "100-continue")])],
 )];
 
+/// A host whose rule splits requests, with the weights of `v1`, `v2` and `v3`; of no interest to the other comparison,
+/// since chance decides.
+pub const SPLIT: (&str, [u32; 3]) = ("split.test", [70, 0, 20]);
+
 /// The objects of the gateway `gateway`, which listens on `port`.
 #[must_use]
 pub fn objects(port: u16) -> String {
@@ -286,6 +290,13 @@ pub fn objects(port: u16) -> String {
             let _ = writeln!(text, "  - {{name: {}, {}}}", rule.name, rule.ours);
         }
     }
+    let (host, [v1, v2, v3]) = SPLIT;
+    let _ = write!(
+        text,
+        "---\napiVersion: networking.istio.io/v1\nkind: VirtualService\nmetadata: {{name: split, namespace: default}}\n\
+         spec:\n  hosts: [{host}]\n  gateways: [front]\n  http:\n  - route: [{{destination: {{host: v1}}, weight: {v1}}}, \
+         {{destination: {{host: v2}}, weight: {v2}}}, {{destination: {{host: v3}}, weight: {v3}}}]\n"
+    );
     text
 }
 
@@ -296,7 +307,7 @@ pub fn virtual_hosts() -> String {
     for host in HOSTS {
         let _ = write!(
             text,
-            "{{name: '{}', domains: ['{}'], retry_policy: {{retry_on: 'connect-failure,refused-stream,unavailable,\
+            "{{name: '{}', domains: ['{}'], include_request_attempt_count: true, retry_policy: {{retry_on: 'connect-failure,refused-stream,unavailable,\
              cancelled', num_retries: 2}}, routes: [",
             host.host, host.host
         );
@@ -305,6 +316,11 @@ pub fn virtual_hosts() -> String {
         }
         text.push_str("]},");
     }
-    text.push(']');
+    let (host, [v1, v2, v3]) = SPLIT;
+    let _ = write!(
+        text,
+        "{{name: split, domains: [{host}], routes: [{{name: split, match: {{prefix: /}}, route: {{weighted_clusters: \
+         {{clusters: [{{name: v1, weight: {v1}}}, {{name: v2, weight: {v2}}}, {{name: v3, weight: {v3}}}]}}}}}}]}}]"
+    );
     text
 }

@@ -27,7 +27,7 @@ struct Connection {
 
 impl Connection {
     async fn more(&mut self) -> std::io::Result<bool> {
-        let mut piece = [0; 16 * 1024];
+        let mut piece = [0; 4096];
         let read = self.tcp.read(&mut piece).await?;
         self.buffer.extend_from_slice(&piece[..read]);
         lock(&self.recording).extend_from_slice(&piece[..read]);

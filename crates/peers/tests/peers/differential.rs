@@ -8,7 +8,7 @@ use anyhow::ensure;
 use lateen_engine::{Question, journey};
 use lateen_model::{Catalog, Tunnel};
 use lateen_peers::backend::Backends;
-use lateen_peers::case::{Case as Request, Version};
+use lateen_peers::case::{Body, Case as Request, Version};
 use lateen_peers::compare::{Asker, Aspect, Difference, Outcome, differences};
 use lateen_peers::corpus;
 use lateen_peers::differences::MEANT;
@@ -21,7 +21,10 @@ use serde_json::Value;
 
 use crate::Case;
 
-pub(crate) const CASES: &[Case] = &[("the_same_requests_through_envoy", &[Peer::Envoy], the_same_requests)];
+pub(crate) const CASES: &[Case] = &[
+    ("the_same_requests_through_envoy", &[Peer::Envoy], the_same_requests),
+    ("weights_split_as_envoy_splits", &[Peer::Envoy], weights),
+];
 
 const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Any number; the same requests on every machine.
@@ -90,6 +93,41 @@ fn the_same_requests() -> anyhow::Result<()> {
         report.take(request, found);
     }
     report.finish(requests.len())
+}
+
+/// So many requests are split by weight.
+const SPLIT: u32 = 3000;
+
+fn weights() -> anyhow::Result<()> {
+    let two = Two::start()?;
+    for (who, at) in [("Envoy", two.envoy.address), ("ours", two.at)] {
+        let mut asker = Asker::new(at)?;
+        let mut counts = BTreeMap::<String, u32>::new();
+        for id in 0..SPLIT as usize {
+            let request = Request {
+                id,
+                version: Version::Http11,
+                method: "GET".to_owned(),
+                target: "/".to_owned(),
+                host: rules::SPLIT.0.to_owned(),
+                headers: Vec::new(),
+                body: Body::None,
+            };
+            *counts.entry(asker.ask(&request)?.backend().to_owned()).or_default() += 1;
+        }
+        let total: u32 = rules::SPLIT.1.iter().sum();
+        for (name, weight) in ["v1", "v2", "v3"].into_iter().zip(rules::SPLIT.1) {
+            let share = f64::from(weight) / f64::from(total);
+            let (expected, deviation) =
+                (f64::from(SPLIT) * share, (f64::from(SPLIT) * share * (1.0 - share)).sqrt());
+            let found = f64::from(counts.remove(name).unwrap_or_default());
+            // Six deviations: once in half a billion runs by chance.
+            let near = (found - expected).abs() <= 6.0 * deviation;
+            ensure!(near, "{who}: {found} of {SPLIT} at {name}, expected about {expected}");
+        }
+        ensure!(counts.is_empty(), "{who}: some went elsewhere: {counts:?}");
+    }
+    Ok(())
 }
 
 fn ask(at: SocketAddr, requests: &[Request]) -> anyhow::Result<Vec<Outcome>> {
