@@ -9,6 +9,7 @@ use lateen_engine::{Denial, Direction, Effective};
 use lateen_model::{Identity, Workload};
 
 use crate::fault::Fault;
+use crate::tcp::relay::Moved;
 
 /// Where records go: metrics and logs in a proxy, a list in a test. Called on the worker's thread, once at the end
 /// of each request and of each forwarded connection; must not block.
@@ -18,6 +19,11 @@ pub trait Sink {
 
     /// A forwarded connection begins: `istio_tcp_connections_opened_total`.
     fn opened(&self, record: &Record<'_>) {
+        let _ = record;
+    }
+
+    /// A forwarded connection goes on, and bytes have moved since it was last told of; now and then, not often.
+    fn moved(&self, record: &Record<'_>) {
         let _ = record;
     }
 }
@@ -37,6 +43,8 @@ pub struct Record<'a> {
     pub bytes_received: u64,
     /// Body bytes (or stream bytes) to the caller.
     pub bytes_sent: u64,
+    /// What of these [`Sink::moved`] has told already.
+    pub counted: Moved,
     /// The caller's address as we see it.
     pub client: SocketAddr,
     /// Where the connection was meant to go.

@@ -216,6 +216,7 @@ mod tests {
             upstream_time: None,
             bytes_received: 0,
             bytes_sent: 5,
+            counted: crate::tcp::relay::Moved::default(),
             client: "127.0.0.1:1".parse().unwrap(),
             destination: "127.0.0.1:2".parse().unwrap(),
             peer: None,

@@ -165,11 +165,18 @@ impl StandardMetrics {
                 request_bytes.observe(bytes(record.bytes_received));
                 response_bytes.observe(bytes(record.bytes_sent));
             }
-            Cells::Tcp { closed, sent, received, .. } => {
+            Cells::Tcp { closed, .. } => {
                 closed.increment();
-                sent.add(record.bytes_sent);
-                received.add(record.bytes_received);
+                self.moved(record, directory);
             }
+        }
+    }
+
+    /// Bytes of a forwarded connection, those that were not counted yet.
+    pub fn moved(&mut self, record: &Record<'_>, directory: &dyn Directory) {
+        if let Cells::Tcp { sent, received, .. } = &self.find(record, directory).cells {
+            sent.add(record.bytes_sent - record.counted.sent);
+            received.add(record.bytes_received - record.counted.received);
         }
     }
 
@@ -353,6 +360,7 @@ fn service(labels: &mut Vec<(&'static str, String)>, service: Option<&ServiceId>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tcp::relay::Moved;
     use lateen_engine::Effective;
     use lateen_runtime::metrics::Format;
     use std::net::IpAddr;
@@ -388,6 +396,7 @@ mod tests {
             upstream_time: None,
             bytes_received: 0,
             bytes_sent: 1024,
+            counted: Moved::default(),
             client: "10.0.0.1:999".parse().unwrap(),
             destination: "10.0.0.2:9080".parse().unwrap(),
             peer: Some(peer),
@@ -436,5 +445,35 @@ mod tests {
         assert!(line(&[&common[..], &["response_code=\"503\""]].concat()).ends_with(" 1"));
         assert!(text.contains("istio_request_duration_milliseconds_bucket"));
         assert!(text.contains("istio_response_bytes_sum"));
+    }
+
+    #[test]
+    fn bytes_of_a_connection_are_counted_while_it_lives_and_once() {
+        let registry = Registry::new();
+        let mut metrics = StandardMetrics::new(&registry);
+        let effective = Effective::default();
+        let peer = Identity::parse("spiffe://cluster.local/ns/default/sa/page").unwrap();
+        let at = |received, counted| Record {
+            what: What::Tcp,
+            bytes_received: received,
+            bytes_sent: 0,
+            counted: Moved { received: counted, sent: 0 },
+            ..record(0, &effective, &peer)
+        };
+        let mut seen = |record: Option<Record<'_>>, ended: bool| {
+            match record {
+                Some(record) if ended => metrics.ended(&record, &Nobody),
+                Some(record) => metrics.moved(&record, &Nobody),
+                None => {}
+            }
+            let text = registry.render(Format::Prometheus);
+            let family = |name: &str| text.lines().find(|line| line.starts_with(name)).map(str::to_owned);
+            let value = |name: &str| family(name).and_then(|line| Some(line.rsplit_once(' ')?.1.to_owned()));
+            (value("istio_tcp_received_bytes_total{"), value("istio_tcp_connections_closed_total{"))
+        };
+        let is = |received: &str, closed: &str| (Some(received.to_owned()), Some(closed.to_owned()));
+        assert_eq!(seen(Some(at(5, 0)), false), is("5", "0"));
+        assert_eq!(seen(Some(at(12, 5)), false), is("12", "0"));
+        assert_eq!(seen(Some(at(20, 12)), true), is("20", "1"));
     }
 }

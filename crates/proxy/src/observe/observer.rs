@@ -52,6 +52,10 @@ impl<S: Settings> Sink for Observer<S> {
     fn opened(&self, record: &Record<'_>) {
         self.metrics.borrow_mut().opened(record, &self.settings);
     }
+
+    fn moved(&self, record: &Record<'_>) {
+        self.metrics.borrow_mut().moved(record, &self.settings);
+    }
 }
 
 fn failed(record: &Record<'_>) -> bool {

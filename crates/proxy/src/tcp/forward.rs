@@ -151,14 +151,19 @@ pub(crate) async fn relay(
     let mut up = Side { stream: up, read_before: answered_before };
     let moved = Cell::new(Moved::default());
     let longest = worker.settings().tcp_idle;
-    let relaying = relay::relay(&mut down, &mut up, longest, worker.deadlines(), &moved);
+    let counted = Cell::new(Moved::default());
+    let tell = || {
+        let now = Told { moved: moved.get(), counted: counted.replace(moved.get()), ..told };
+        with_record(&entry, &now, |record| worker.sink.moved(record));
+    };
+    let relaying = relay::relay(&mut down, &mut up, longest, worker.deadlines(), &moved, tell);
     let (fault, denial) = tokio::select! {
         biased;
         end = relaying => (fault_of(end), None),
         denial = watch::denied(&worker, &entry.facts) => (None, Some(denial)),
     };
     drop((down, up, active));
-    let told = Told { moved: moved.get(), duration: began.elapsed(), ..told };
+    let told = Told { moved: moved.get(), counted: counted.get(), duration: began.elapsed(), ..told };
     record(&worker, &entry, &Told { fault: fault.as_ref(), denial: denial.as_ref(), ..told });
 }
 
@@ -192,6 +197,7 @@ struct Told<'a> {
     connected: Option<Duration>,
     duration: Duration,
     moved: Moved,
+    counted: Moved,
 }
 
 fn record(worker: &Worker, entry: &Entry, told: &Told<'_>) {
@@ -217,6 +223,7 @@ fn with_record(entry: &Entry, told: &Told<'_>, take: impl FnOnce(&Record<'_>)) {
         upstream_time: told.connected,
         bytes_received: told.moved.received,
         bytes_sent: told.moved.sent,
+        counted: told.counted,
         client: facts.client,
         destination: facts.destination,
         peer: facts.peer.as_deref(),

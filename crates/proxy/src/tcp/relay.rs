@@ -48,19 +48,28 @@ pub struct Side {
     pub read_before: BytesMut,
 }
 
-/// Relays until the end; counts in `moved` as it goes, for who ends it earlier.
+/// How often it is told what moved on a connection that goes on (as Istio does).
+const TELL: Duration = Duration::from_secs(15);
+
+/// Relays until the end; counts in `moved` as it goes, for who ends it earlier, and calls `tell` now and then when
+/// something has moved.
+///
+/// One slow tick serves for telling and for `idle`: bytes that move set no limit anew. A connection on which nothing
+/// moves is ended up to one tick late.
 pub async fn relay(
     down: &mut Side,
     up: &mut Side,
     idle: Duration,
     deadlines: &Deadlines,
     moved: &Cell<Moved>,
+    mut tell: impl FnMut(),
 ) -> End {
     let mut request = Direction::new(std::mem::take(&mut down.read_before));
     let mut response = Direction::new(std::mem::take(&mut up.read_before));
-    let mut limit = deadlines.after(idle);
+    let tick = TELL.min(idle);
+    let mut limit = deadlines.after(tick);
+    let (mut told, mut quiet) = (0, Duration::ZERO);
     poll_fn(|context| {
-        let before = request.bytes + response.bytes;
         let to_up = request.poll(context, &mut down.stream, &mut up.stream);
         let to_down = response.poll(context, &mut up.stream, &mut down.stream);
         moved.set(Moved { received: request.bytes, sent: response.bytes });
@@ -74,9 +83,18 @@ pub async fn relay(
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Closed),
             _ => {}
         }
-        if request.bytes + response.bytes != before {
-            limit.reset(idle);
+        ready!(Pin::new(&mut limit).poll(context));
+        if request.bytes + response.bytes == told {
+            quiet += tick;
+        } else {
+            (told, quiet) = (request.bytes + response.bytes, Duration::ZERO);
+            tell();
         }
+        if quiet >= idle {
+            return Poll::Ready(End::Idle);
+        }
+        limit.reset(tick);
+        // Watched from this look on.
         Pin::new(&mut limit).poll(context).map(|()| End::Idle)
     })
     .await
@@ -150,5 +168,74 @@ impl Direction {
             self.size = LARGE.min(self.size * 2);
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lateen_runtime::clock;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+
+    type Told = std::rc::Rc<std::cell::RefCell<Vec<Moved>>>;
+
+    /// A relay between two ends, with paused time; `test` gets the far ends and what was told so far.
+    fn check<F: Future<Output = ()>>(
+        idle: Duration,
+        test: impl FnOnce(DuplexStream, DuplexStream, Told) -> F,
+    ) -> (End, Moved, Duration) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .expect("a runtime");
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let side = || {
+                let (near, far) = duplex(1024);
+                (Side { stream: near.into(), read_before: BytesMut::new() }, far)
+            };
+            let ((mut down, caller), (mut up, server)) = (side(), side());
+            let (deadlines, moved, told) = (Deadlines::default(), Cell::default(), Told::default());
+            let seen = Told::clone(&told);
+            let tell = || seen.borrow_mut().push(moved.get());
+            let began = clock::now();
+            let relaying = async {
+                let end = relay(&mut down, &mut up, idle, &deadlines, &moved, tell).await;
+                (end, began.elapsed())
+            };
+            let ((end, lasted), ()) = tokio::join!(relaying, test(caller, server, told));
+            (end, moved.get(), lasted)
+        })
+    }
+
+    #[test]
+    fn what_moves_is_told_every_fifteen_seconds_while_it_moves() {
+        let (end, moved, _) = check(Duration::from_secs(3600), async |mut caller, mut server, told| {
+            for bytes in [5, 7] {
+                caller.write_all(&vec![0; bytes]).await.expect("sent");
+                server.read_exact(&mut vec![0; bytes]).await.expect("moved");
+                clock::sleep(TELL + Duration::from_secs(1)).await;
+            }
+            clock::sleep(TELL * 4).await;
+            let received: Vec<_> = told.borrow().iter().map(|moved| moved.received).collect();
+            assert_eq!(received, [5, 12], "and nothing while nothing moves");
+        });
+        assert!(matches!(end, End::Closed), "{end:?}");
+        assert_eq!(moved, Moved { received: 12, sent: 0 });
+    }
+
+    #[test]
+    fn what_stands_still_ends_after_its_time_and_not_before() {
+        let idle = Duration::from_secs(60);
+        let (end, _, lasted) = check(idle, async |mut caller, mut server, _| {
+            clock::sleep(idle / 2).await;
+            caller.write_all(b"x").await.expect("sent");
+            server.read_u8().await.expect("moved");
+            // Both stay open for longer than that.
+            clock::sleep(idle * 4).await;
+        });
+        assert!(matches!(end, End::Idle), "{end:?}");
+        let still = lasted - idle / 2;
+        assert!(still >= idle && still <= idle + TELL + Duration::from_secs(1), "{still:?}");
     }
 }

@@ -12,6 +12,7 @@ use crate::http::body::Pump;
 use crate::http::head::{Known, ResponseHead};
 use crate::http::reply;
 use crate::observe::access::{Http, Record, What};
+use crate::tcp::relay::Moved;
 use crate::worker::Worker;
 
 /// One exchange, as far as it is told.
@@ -121,6 +122,7 @@ impl Trip {
             upstream_time: self.head_at,
             bytes_received: self.received,
             bytes_sent: self.sent,
+            counted: Moved::default(),
             client: facts.client,
             destination: facts.destination,
             peer: facts.peer.as_deref(),
