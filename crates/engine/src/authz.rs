@@ -1,5 +1,6 @@
 //! Compiled authorization: deny before allow, and dry runs on the side.
 
+use crate::spelling::freest;
 use crate::trace::{Step, Trace, object};
 use crate::{ConnectionFacts, Denial, DenialReason, RequestFacts};
 use lateen_model::{
@@ -190,7 +191,7 @@ impl<'a> Subject<'a> {
         };
         passes(hosts, not_hosts, |expected| expected.matches(host) || expected.matches(authority))
             && text_passes(methods, not_methods, Some(request.method))
-            && text_passes(paths, not_paths, Some(request.path()))
+            && path_passes((paths, not_paths), request.path(), action)
     }
 
     fn when(&self, condition: &Condition, action: Action) -> bool {
@@ -244,6 +245,22 @@ fn passes<T>(any: &[T], none: &[T], mut test: impl FnMut(&T) -> bool) -> bool {
 /// The same for text that may be missing: then nothing matches it.
 fn text_passes(any: &[StringMatch], none: &[StringMatch], text: Option<&str>) -> bool {
     passes(any, none, |expected| text.is_some_and(|text| expected.matches(text)))
+}
+
+/// The same for a path, in both readings: neither may open what the other keeps closed.
+fn path_passes((any, none): (&[StringMatch], &[StringMatch]), path: &str, action: Action) -> bool {
+    if any.is_empty() && none.is_empty() {
+        return true;
+    }
+    let written = text_passes(any, none, Some(path));
+    let decided = match action {
+        Action::Deny => written,
+        Action::Allow => !written,
+    };
+    if decided {
+        return written;
+    }
+    freest(path).map_or(written, |other| text_passes(any, none, Some(&other)))
 }
 
 /// The same for headers, where an empty value is present too.

@@ -28,6 +28,7 @@ mod service;
 mod slots;
 mod snapshot;
 mod sorted;
+mod spelling;
 mod trace;
 
 pub use balance::pick_endpoint;

@@ -1,8 +1,9 @@
 //! One spelling for each path, before anybody decides by it.
 //!
-//! A policy that denies `/admin` must see `/x/../admin`, `/%61dmin` and `//admin` for what the application will make of
-//! them. What is decided on is what is sent on (Istio's `pathNormalization: BASE`: RFC 3986 section 6.2.2, and
-//! backslashes as slashes).
+//! A policy that denies `/admin` must see `/x/../admin` and `/%61dmin` for what the application will make of them. What
+//! is decided on is what is sent on (Istio's `pathNormalization: BASE`: RFC 3986 section 6.2.2, and backslashes as
+//! slashes). Slashes that are doubled or encoded mean something to some applications and are kept; authorization looks at
+//! such a path in both readings.
 
 use std::borrow::Cow;
 

@@ -338,3 +338,34 @@ fn every_part_of_a_source_and_a_condition() {
         }
     }
 }
+
+/// `//admin` and `/x%2F..%2Fadmin` are `/admin` to many applications, and sent on as they are.
+#[test]
+fn a_policy_is_not_passed_by_spelling_a_path_in_another_way() {
+    let not_paths = AuthorizationRule {
+        to: vec![Operation {
+            not_paths: vec![StringMatch::from_policy_value("/admin*")],
+            ..Operation::default()
+        }],
+        ..AuthorizationRule::default()
+    };
+    let denied = "403 rbac_access_denied_matched_policy[ns[default]-policy[p]-rule[0]]";
+    let none = "403 rbac_access_denied_matched_policy[none]";
+    for (action, rule, refused) in [
+        (Action::Deny, to(&[], &["/admin*"], &[]), denied),
+        (Action::Allow, not_paths, none),
+        (Action::Allow, to(&[], &["/public*"], &[]), none),
+    ] {
+        let policy = authorization("default/p", Target::Mesh, action, vec![rule]);
+        check(
+            &[own(&["default/p"]), policy],
+            &[
+                (8080, Some("a/b"), "GET web/public/x", WEB),
+                (8080, Some("a/b"), "GET web/public%2Fx", WEB),
+                (8080, Some("a/b"), "GET web//admin", refused),
+                (8080, Some("a/b"), "GET web/public%2F..%5cadmin?x", refused),
+                (8080, Some("a/b"), "GET web/public//..//admin/x", refused),
+            ],
+        );
+    }
+}

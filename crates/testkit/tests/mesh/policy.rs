@@ -71,6 +71,9 @@ async fn a_path_that_is_written_in_another_way_meets_the_same_policy() {
     let mesh = Mesh::from_yaml(&(objects + &deny)).await;
     for path in [
         "/admin/x",
+        "//admin/x",
+        "/admin%2Fx",
+        "/a%2f..%2fadmin/x",
         "/a/../admin/x",
         "/./admin/x",
         "/%61dmin/x",
