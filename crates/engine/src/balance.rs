@@ -66,7 +66,7 @@ impl Group {
             let address = self.addresses[*at];
             !excluded.contains(address) && !load.unavailable(address)
         };
-        let chosen = match self.spec.balance {
+        let chosen = match self.spec.algorithm() {
             BalanceAlgorithm::RoundRobin => Some(self.weights.turn(load.next(id))).filter(usable),
             // Passthrough keeps the caller's address where there is one; here there is none.
             BalanceAlgorithm::Random | BalanceAlgorithm::Passthrough => self.throw(&mut dice, usable),
@@ -136,7 +136,7 @@ impl Group {
         };
         Step::Candidates {
             backend: self.spec.name.to_string(),
-            balance: balance_name(self.spec.balance).to_owned(),
+            balance: balance_name(self.spec.algorithm()).to_owned(),
             total: self.ready.len() + self.idle.len(),
             endpoints: self.ready.iter().chain(&self.idle).take(NAMED).map(candidate).collect(),
         }

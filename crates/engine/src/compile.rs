@@ -16,6 +16,7 @@ mod numbers;
 mod plan;
 mod security;
 mod services;
+mod traffic;
 
 /// Compiles the mesh for one viewer, change by change.
 ///
@@ -135,8 +136,9 @@ impl Compiler {
         let plan = self.plans.get(service)?;
         let spec = plan.group(port, subset)?;
         let id = self.group_numbers.get(&spec.name).expect("every planned group has a number");
-        let keep_address = spec.balance == BalanceAlgorithm::Passthrough;
-        Some(Resolved { id: crate::BackendId(id), keep_address, protocol: plan.protocol(port)? })
+        let keep_address = spec.algorithm() == BalanceAlgorithm::Passthrough;
+        let (protocol, traffic) = (plan.protocol(port)?, Arc::clone(&spec.traffic));
+        Some(Resolved { id: crate::BackendId(id), keep_address, protocol, traffic })
     }
 
     fn compile_addresses(&mut self, dirty: &Dirty) {

@@ -1,6 +1,6 @@
 //! `Decision`, `Hop`, `Denial`: the answer, as plain data.
 
-use lateen_model::{AppProtocol, Filter, Identity, Key, RetryPolicy, ServiceId, Str};
+use lateen_model::{AppProtocol, Filter, Identity, Key, RetryPolicy, ServiceId, Str, TrafficPolicy};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -72,6 +72,8 @@ pub struct Effective {
     pub timeout: Option<Duration>,
     /// When to try again.
     pub retry: RetryPolicy,
+    /// What clients' policies say of the group of endpoints: how one is chosen, connected to and left out.
+    pub traffic: Arc<TrafficPolicy>,
 }
 
 /// The layers of a connection, as data. `connect` in the proxy matches them.

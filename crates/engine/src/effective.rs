@@ -5,7 +5,9 @@ use crate::rule::Resolved;
 use crate::trace::Step;
 use lateen_model::{
     AppProtocol, Backend, Filter, RetryConditions, RetryPolicy, Route, Rule, ServiceId, ServicePort, Str,
+    TrafficPolicy,
 };
+use std::sync::Arc;
 
 impl Effective {
     /// The rule over the defaults of the mesh; filters of the rule, then of the backend.
@@ -26,16 +28,18 @@ impl Effective {
             filters: rule.filters.iter().chain(&backend.filters).cloned().collect(),
             timeout: rule.timeout,
             retry: rule.retry.clone().unwrap_or_default(),
+            traffic: Arc::clone(&resolved.traffic),
         }
     }
 
     /// A service port that no route speaks of.
-    pub(crate) fn of_port(service: &ServiceId, port: &ServicePort) -> Self {
+    pub(crate) fn of_port(service: &ServiceId, port: &ServicePort, traffic: &Arc<TrafficPolicy>) -> Self {
         Self {
             route_name: "default".into(),
             service: Some(service.clone()),
             port: port.number,
             protocol: port.protocol,
+            traffic: Arc::clone(traffic),
             ..Self::default()
         }
     }

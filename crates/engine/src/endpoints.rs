@@ -3,7 +3,8 @@
 use crate::balance::Weights;
 use crate::{Accept, Hop};
 use lateen_model::{
-    BalanceAlgorithm, Health, Identity, Key, NetworkId, Selector, Service, ServiceId, Str, Tunnel, Workload,
+    BalanceAlgorithm, Health, Identity, Key, NetworkId, Selector, Service, ServiceId, Str, TrafficPolicy,
+    Tunnel, Workload,
 };
 use std::fmt;
 use std::net::SocketAddr;
@@ -31,8 +32,15 @@ impl fmt::Display for GroupName {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct GroupSpec {
     pub(crate) name: GroupName,
-    pub(crate) balance: BalanceAlgorithm,
     pub(crate) labels: Selector,
+    /// All that its clients' policies say of it, merged: how an endpoint is chosen and reached.
+    pub(crate) traffic: Arc<TrafficPolicy>,
+}
+
+impl GroupSpec {
+    pub(crate) fn algorithm(&self) -> BalanceAlgorithm {
+        self.traffic.balance.as_ref().map_or_else(BalanceAlgorithm::default, |balance| balance.algorithm)
+    }
 }
 
 /// The endpoints of a service port, in the order of their workloads' keys.

@@ -62,6 +62,8 @@ pub(crate) struct Resolved {
     pub(crate) id: BackendId,
     pub(crate) keep_address: bool,
     pub(crate) protocol: lateen_model::AppProtocol,
+    /// All that its clients' policies say of it, merged.
+    pub(crate) traffic: Arc<lateen_model::TrafficPolicy>,
 }
 
 impl std::fmt::Debug for CompiledRule {

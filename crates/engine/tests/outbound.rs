@@ -348,3 +348,33 @@ fn policies_of_a_host_are_looked_up_from_the_client_outwards() {
         }
     }
 }
+
+#[test]
+fn a_policy_for_some_clients_comes_before_the_one_for_all() {
+    let host = "ratings.other.svc.cluster.local";
+    let for_clients = |name: &str, subsets: &str, labels: &[(&str, &str)]| {
+        let made = destination_rule(name, host, None, subsets);
+        let Resource::Policy(policy) = &made.resource else { unreachable!("it is one") };
+        let PolicyKind::Destination(destination) = &policy.kind else { unreachable!("it is one") };
+        let clients = Selector::new(labels.iter().copied().collect());
+        let kind =
+            PolicyKind::Destination(Box::new(DestinationPolicy { clients, ..(**destination).clone() }));
+        entry(made.key.clone(), Resource::Policy(Policy { kind, ..policy.clone() }))
+    };
+    let known = |viewer: Viewer, subset: &str| {
+        let mut all = shop();
+        all.retain(|entry| entry.key.origin != Origin::DestinationRule);
+        all.push(destination_rule("default/all", host, None, "all:a=b"));
+        all.push(for_clients("default/some", "some:a=b", &[("app", "x")]));
+        all.push(for_clients("other/theirs", "theirs:a=b", &[("app", "x")]));
+        let rules = vec![rule("r", "", &format!("ratings.other:80/{subset}"))];
+        all.push(route(virtual_service("default/r", host, rules)));
+        let snapshot = snapshot(viewer, all);
+        let facts = connection(Direction::Outbound, "10.0.0.2:80");
+        line(&snapshot, ask(&snapshot, &facts, "GET x/", 0)) == "r.r -> "
+    };
+    let client = |app: &str| viewer("default/client", ProxyRole::Sidecar, &[("app", app)]);
+    for (app, expected) in [("x", [false, true, false]), ("y", [true, false, false])] {
+        assert_eq!(["all", "some", "theirs"].map(|subset| known(client(app), subset)), expected, "{app}");
+    }
+}

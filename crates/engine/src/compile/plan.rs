@@ -1,12 +1,10 @@
 //! What a service is to its callers, before routes: its ports and groups, by its DestinationRules.
 
 use super::index::Index;
+use super::traffic;
 use crate::endpoints::{GroupName, GroupSpec};
-use crate::hosts::patterns_for;
 use crate::service::service_of;
-use lateen_model::{
-    AppProtocol, BalanceAlgorithm, DestinationPolicy, Entry, Namespace, Selector, Service, Str, TrafficPolicy,
-};
+use lateen_model::{AppProtocol, DestinationPolicy, Entry, Namespace, Selector, Service, Str, TrafficPolicy};
 use std::sync::Arc;
 
 #[derive(Clone)]
@@ -19,7 +17,7 @@ pub(super) struct Plan {
 impl Plan {
     pub(super) fn new(entry: &Arc<Entry>, index: &Index, root: &Namespace) -> Self {
         let service = service_of(entry).expect("only services are planned");
-        let policies = policies(service, index, root);
+        let policies = traffic::policies(service, index, root);
         let ports: Vec<_> = service.ports.iter().map(|port| (port.number, port.protocol)).collect();
         let groups = ports.iter().flat_map(|(port, _)| groups(service, *port, &policies)).collect();
         Self { entry: Arc::clone(entry), ports, groups }
@@ -38,38 +36,19 @@ impl Plan {
     }
 }
 
-/// The policies that hold for a service: of the first namespace that has any (client, service, root), those
-/// with its most specific host, the oldest first. Several are merged.
-fn policies<'a>(service: &Service, index: &'a Index, root: &Namespace) -> Vec<&'a DestinationPolicy> {
-    for namespace in [index.viewer.namespace(), &service.namespace, root] {
-        for pattern in patterns_for(&service.hostname) {
-            let found: Vec<_> = index.destinations(&pattern, namespace).collect();
-            if !found.is_empty() {
-                return found;
-            }
-        }
-    }
-    Vec::new()
-}
-
-/// The group of the port and those of its subsets. A subset's policy overrides the host's field by field; the
-/// first of several policies that says something counts.
+/// The group of the port and those of its subsets; of several subsets of one name the first counts.
 fn groups(service: &Service, port: u16, policies: &[&DestinationPolicy]) -> Vec<Arc<GroupSpec>> {
-    let balance = policies.iter().find_map(|policy| algorithm(&policy.traffic));
-    let spec = |subset: Option<&Str>, labels: Selector, balance: Option<BalanceAlgorithm>| {
+    let host = traffic::of_host(policies, port);
+    let spec = |subset: Option<&Str>, labels: Selector, traffic: TrafficPolicy| {
         let name = GroupName { service: service.id(), port, subset: subset.cloned() };
-        Arc::new(GroupSpec { name, labels, balance: balance.unwrap_or_default() })
+        Arc::new(GroupSpec { name, labels, traffic: Arc::new(traffic) })
     };
-    let mut groups = vec![spec(None, Selector::default(), balance)];
+    let mut groups = vec![spec(None, Selector::default(), host.clone())];
     for subset in policies.iter().flat_map(|policy| &policy.subsets) {
         if !groups.iter().any(|known| known.name.subset.as_ref() == Some(&subset.name)) {
-            let balance = algorithm(&subset.traffic).or(balance);
-            groups.push(spec(Some(&subset.name), subset.labels.clone(), balance));
+            let traffic = traffic::of_subset(&host, &subset.traffic, port);
+            groups.push(spec(Some(&subset.name), subset.labels.clone(), traffic));
         }
     }
     groups
-}
-
-fn algorithm(traffic: &TrafficPolicy) -> Option<BalanceAlgorithm> {
-    traffic.balance.as_ref().map(|balance| balance.algorithm)
 }

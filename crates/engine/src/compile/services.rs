@@ -103,8 +103,8 @@ impl Compiler {
         let number = self.group_numbers.get(&spec.name).expect("every planned group has a number");
         let default = GroupTarget {
             id: crate::BackendId(number),
-            keep_address: spec.balance == BalanceAlgorithm::Passthrough,
-            effective: Arc::new(Effective::of_port(id, port)),
+            keep_address: spec.algorithm() == BalanceAlgorithm::Passthrough,
+            effective: Arc::new(Effective::of_port(id, port, &spec.traffic)),
         };
         PortTable { number: port.number, protocol: port.protocol, default, routes }
     }
