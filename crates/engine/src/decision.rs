@@ -1,6 +1,7 @@
 //! `Decision`, `Hop`, `Denial`: the answer, as plain data.
 
-use lateen_model::{AppProtocol, Filter, Identity, Key, RetryPolicy, ServiceId, Str, TrafficPolicy};
+use crate::Filters;
+use lateen_model::{AppProtocol, Identity, Key, RetryPolicy, ServiceId, Str, TrafficPolicy};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -66,8 +67,8 @@ pub struct Effective {
     pub port: u16,
     /// What is spoken with the endpoint.
     pub protocol: AppProtocol,
-    /// Filters of the rule and then of the backend.
-    pub filters: Vec<Filter>,
+    /// What is done to requests and responses. None is nothing.
+    pub filters: Option<Box<Filters>>,
     /// The longest the whole may take. None is no limit.
     pub timeout: Option<Duration>,
     /// When to try again.

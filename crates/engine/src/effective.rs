@@ -4,17 +4,15 @@ use crate::Effective;
 use crate::rule::Resolved;
 use crate::trace::Step;
 use lateen_model::{
-    AppProtocol, Backend, Filter, RetryConditions, RetryPolicy, Route, Rule, ServiceId, ServicePort, Str,
-    TrafficPolicy,
+    AppProtocol, RetryConditions, RetryPolicy, Route, Rule, ServiceId, ServicePort, Str, TrafficPolicy,
 };
 use std::sync::Arc;
 
 impl Effective {
-    /// The rule over the defaults of the mesh; filters of the rule, then of the backend.
+    /// The rule over the defaults of the mesh.
     pub(crate) fn of_rule(
         route: &Route,
         rule: &Rule,
-        backend: &Backend,
         service: &ServiceId,
         port: u16,
         resolved: &Resolved,
@@ -25,11 +23,22 @@ impl Effective {
             service: Some(service.clone()),
             port,
             protocol: resolved.protocol,
-            filters: rule.filters.iter().chain(&backend.filters).cloned().collect(),
+            filters: None,
             timeout: rule.timeout,
             retry: rule.retry.clone().unwrap_or_default(),
             traffic: Arc::clone(&resolved.traffic),
         }
+    }
+
+    /// A copy of a request of the rule. Nobody waits for its answer, so it is not tried again.
+    pub(crate) fn of_mirror(
+        route: &Route,
+        rule: &Rule,
+        service: &ServiceId,
+        port: u16,
+        resolved: &Resolved,
+    ) -> Self {
+        Self { retry: never(), ..Self::of_rule(route, rule, service, port, resolved) }
     }
 
     /// A service port that no route speaks of.
@@ -68,7 +77,7 @@ impl Effective {
         Step::Treatment {
             timeout: self.timeout.map_or_else(|| "none".to_owned(), |timeout| format!("{timeout:?}")),
             retry: describe_retry(&self.retry),
-            filters: self.filters.iter().flat_map(describe_filter).collect(),
+            filters: self.filters.as_ref().map_or_else(Vec::new, |filters| filters.describe()),
         }
     }
 }
@@ -101,16 +110,4 @@ fn describe_retry(retry: &RetryPolicy) -> String {
     let per_try = per_try_timeout.map_or_else(String::new, |timeout| format!(", each {timeout:?}"));
     let tries = if *attempts == 1 { "retry" } else { "retries" };
     format!("{attempts} {tries} on {}{per_try}", on.join(", "))
-}
-
-fn describe_filter(filter: &Filter) -> Vec<String> {
-    let (head, edit) = match filter {
-        Filter::RequestHeaders(edit) => ("request header", edit),
-        Filter::ResponseHeaders(edit) => ("response header", edit),
-        other => return vec![format!("{other:?}")],
-    };
-    let set = edit.set.iter().map(|(name, value)| format!("{head} {name} becomes \"{value}\""));
-    let add = edit.add.iter().map(|(name, value)| format!("{head} {name} gets \"{value}\" added"));
-    let remove = edit.remove.iter().map(|name| format!("{head} {name} is removed"));
-    set.chain(add).chain(remove).collect()
 }

@@ -4,10 +4,8 @@ use crate::explain::{Explanation, Taken, explain};
 use crate::gateway::gateway_of;
 use crate::normalize::normalize_path;
 use crate::snapshot::Snapshot;
-use crate::{ConnectionFacts, Destination, Direction, Headers, Hop, RequestFacts};
-use lateen_model::{
-    Catalog, Entry, Filter, HeaderEdit, Hostname, ProxyRole, Resource, Tunnel, Viewer, Workload,
-};
+use crate::{ConnectionFacts, Destination, Direction, Filters, Headers, Hop, RequestFacts};
+use lateen_model::{Catalog, Entry, HeaderEdit, Hostname, ProxyRole, Resource, Tunnel, Viewer, Workload};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -101,7 +99,9 @@ pub fn journey(catalog: &Catalog, question: &Question) -> Result<Journey, Cannot
     let facts = request.sent(&snapshot, from, direction);
     let mut legs = vec![leg(&snapshot, &facts, &request)];
     if let Some((server, facts)) = legs[0].explanation.taken.as_ref().and_then(|taken| arrives(taken, from)) {
-        legs[0].explanation.taken.iter().for_each(|taken| request.treat(&taken.forward.effective.filters));
+        let taken = legs[0].explanation.taken.as_ref();
+        let filters = taken.and_then(|taken| taken.forward.effective.filters.as_deref());
+        filters.into_iter().for_each(|filters| request.treat(filters));
         let snapshot = Snapshot::of(catalog, viewer_of(&server, ProxyRole::Sidecar));
         legs.push(leg(&snapshot, &facts, &request));
     }
@@ -257,15 +257,18 @@ impl Request<'_> {
     }
 
     /// What the filters of a rule make of the head.
-    fn treat(&mut self, filters: &[Filter]) {
-        for filter in filters {
-            let Filter::RequestHeaders(HeaderEdit { set, add, remove }) = filter else { continue };
+    fn treat(&mut self, filters: &Filters) {
+        for HeaderEdit { set, add, remove } in &filters.request {
             let gone = |name: &str| {
                 set.iter().any(|(set, _)| *set == *name) || remove.iter().any(|removed| *removed == *name)
             };
             self.headers.retain(|(name, _)| !gone(name));
-            let kept = set.iter().chain(add).filter(|(name, _)| !remove.contains(name));
-            self.headers.extend(kept.map(|(name, value)| (name.to_string(), value.to_string())));
+            let put = set.iter().chain(add);
+            self.headers.extend(put.map(|(name, value)| (name.to_string(), value.to_string())));
+        }
+        if let Some(authority) = &filters.authority {
+            self.headers.retain(|(name, _)| name != "host");
+            self.headers.push(("host".to_owned(), authority.to_string()));
         }
     }
 }

@@ -16,6 +16,7 @@ mod effective;
 mod endpoints;
 mod explain;
 mod facts;
+mod filters;
 mod gateway;
 mod hosts;
 mod inbound;
@@ -40,6 +41,7 @@ pub use decision::{
 };
 pub use explain::{Explanation, Taken, explain};
 pub use facts::{ConnectionFacts, Direction, Excluded, Headers, Load, RequestFacts, host_of};
+pub use filters::{Filters, Mirrored};
 pub use journey::{CannotAsk, Journey, Leg, Question, journey};
 pub use normalize::normalize_path;
 pub use snapshot::Snapshot;

@@ -1,7 +1,7 @@
 //! One compiled rule: where it leads, with everything merged that can be merged before a request comes.
 
 use crate::trace::{BackendChoice, Step, Trace};
-use crate::{BackendId, Denial, DenialReason, Destination, Effective, Forward};
+use crate::{BackendId, Denial, DenialReason, Destination, Effective, Filters, Forward};
 use lateen_model::{BackendTarget, Entry, Key, Precedence, Resource, Route, Rule, ServiceId, Str};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -50,6 +50,7 @@ pub(crate) enum Target {
 }
 
 /// A group of endpoints and how it is treated.
+#[derive(Clone)]
 pub(crate) struct GroupTarget {
     pub(crate) id: BackendId,
     /// The caller's address is kept (`PASSTHROUGH`).
@@ -172,7 +173,10 @@ fn target(
             Some(resolved) => Target::Group(GroupTarget {
                 id: resolved.id,
                 keep_address: resolved.keep_address,
-                effective: Arc::new(Effective::of_rule(route, rule, backend, service, *port, &resolved)),
+                effective: Arc::new(Effective {
+                    filters: Filters::of_rule(route, rule, Some(backend), &resolve),
+                    ..Effective::of_rule(route, rule, service, *port, &resolved)
+                }),
             }),
         },
     }
@@ -181,6 +185,10 @@ fn target(
 impl GroupTarget {
     pub(crate) fn forward<T: Trace>(&self, original: SocketAddr, trace: &mut T) -> Forward {
         trace.step(|| self.effective.describe());
+        self.forward_silently(original)
+    }
+
+    pub(crate) fn forward_silently(&self, original: SocketAddr) -> Forward {
         let to = if self.keep_address {
             Destination::Passthrough(original)
         } else {

@@ -100,7 +100,12 @@ fn own(policies: &[&str]) -> Arc<Entry> {
 }
 
 fn virtual_services() -> Vec<Vec<Arc<Entry>>> {
-    let to_a = || vec![rule("r", "/x* | h:v=1", "a.default:80/v1*3 a.default:80*1 b.other:80*0")];
+    let to_a = || {
+        let target = backend("c.default:80", 1).target;
+        let mirror = Filter::Mirror(Mirror { target, share: Share::ALL });
+        let to_a = rule("r", "/x* | h:v=1", "a.default:80/v1*3 a.default:80*1 b.other:80*0");
+        vec![Rule { filters: vec![mirror], ..to_a }]
+    };
     let wide = virtual_service("default/wide", "*.default.svc.cluster.local", to_a());
     let narrow = virtual_service("default/wide", "a.default.svc.cluster.local example.com", to_a());
     let private = Route { visibility: Visibility::Only(vec![namespace("default")]), ..narrow.clone() };

@@ -22,8 +22,8 @@ pub enum Filter {
     Fault(FaultInjection),
 }
 
-/// Changes to a head, applied in the order set, add, remove. Names are lower case; `host` and `:authority` may be set
-/// only, and are the authority of the request.
+/// Changes to a head, applied in the order remove, set, add (as Envoy does). Names are lower case; `host` and
+/// `:authority` may be set only, and are the authority of the request.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct HeaderEdit {
     /// Overwrite, or add where it is missing.

@@ -4,9 +4,9 @@ use crate::gateway::{gateway_of, plays};
 use crate::rule::route_of;
 use crate::service::service_of;
 use lateen_model::{
-    BackendTarget, Created, Delta, DestinationPolicy, Entry, HostPattern, Hostname, Key, Namespace, Origin,
-    Parent, Policy, PolicyId, PolicyKind, ProxyRole, Resource, Route, Service, ServiceId, Str, Target,
-    Viewer, Workload,
+    BackendTarget, Created, Delta, DestinationPolicy, Entry, Filter, HostPattern, Hostname, Key, Namespace,
+    Origin, Parent, Policy, PolicyId, PolicyKind, ProxyRole, Resource, Route, Rule, Service, ServiceId, Str,
+    Target, Viewer, Workload,
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
@@ -209,10 +209,8 @@ impl Index {
                 Parent::Mesh | Parent::Service { .. } => {}
             }
         }
-        for backend in route.rules.iter().flat_map(|rule| &rule.backends) {
-            if let BackendTarget::Service { service, .. } = &backend.target {
-                link(&mut self.referrers, service, key, there);
-            }
+        for service in route.rules.iter().flat_map(targets) {
+            link(&mut self.referrers, service, key, there);
         }
         self.mark_parents(route, dirty);
     }
@@ -338,6 +336,20 @@ impl Index {
             gateway_of(entry)?.listeners.iter().any(|listener| listener.port == port).then_some(key)
         })
     }
+}
+
+/// The services that a rule sends requests to, or copies of them.
+fn targets(rule: &Rule) -> impl Iterator<Item = &ServiceId> {
+    let filters = rule.filters.iter().chain(rule.backends.iter().flat_map(|backend| &backend.filters));
+    let mirrors = filters.filter_map(|filter| match filter {
+        Filter::Mirror(mirror) => Some(&mirror.target),
+        _ => None,
+    });
+    let backends = rule.backends.iter().map(|backend| &backend.target);
+    backends.chain(mirrors).filter_map(|target| match target {
+        BackendTarget::Service { service, .. } => Some(service),
+        BackendTarget::Invalid { .. } => None,
+    })
 }
 
 /// What runs was registered by who started it; an entry written by hand for the same comes after.

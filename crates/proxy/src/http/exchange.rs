@@ -165,7 +165,9 @@ impl Exchange<'_> {
                 return self.answer_fault(fault).await;
             }
         }
-        filters::request(&effective.filters, &mut self.heads.request);
+        if let Some(filters) = &effective.filters {
+            filters::request(filters, &mut self.heads.request);
+        }
         if self.heads.request.upgrade {
             upgrade::prepare(&mut self.heads.request);
         }

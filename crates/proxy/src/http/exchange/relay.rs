@@ -26,7 +26,9 @@ impl Exchange<'_> {
         let (mut way, mut pump, mut total) = (way, pump, total);
         self.trip.head_came();
         let Heads { request, response } = &mut *self.heads;
-        filters::response(&effective.filters, response);
+        if let Some(filters) = &effective.filters {
+            filters::response(filters, response);
+        }
         let coder = request.grpc_web.and_then(|coding| grpc_web::translate_response(coding, response));
         let upstream_persists = response.persistent;
         // A body that was promised only after 100-continue will not come now.

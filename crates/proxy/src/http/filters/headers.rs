@@ -6,12 +6,16 @@ use lateen_runtime::random;
 
 use crate::http::head::{Fields, Known, RequestHead, is_value};
 
-/// Applies an edit in the order set, add, remove. Fields that frame messages are left alone.
+/// Applies an edit as Envoy does: what is removed first, so that the same name can be given anew. Fields that frame
+/// messages and the authority are left alone.
 pub fn edit(edit: &HeaderEdit, fields: &mut Fields) {
     let allowed = |name: &str| {
         let known = Known::of(name.as_bytes());
-        !known.is_hop_by_hop() && !matches!(known, Known::ContentLength | Known::Mesh)
+        !known.is_hop_by_hop() && !matches!(known, Known::ContentLength | Known::Mesh | Known::Host)
     };
+    for name in edit.remove.iter().filter(|name| allowed(name)) {
+        fields.remove(name.as_bytes());
+    }
     for (name, value) in texts(&edit.set).filter(|(name, value)| allowed(name) && is_value(value.as_bytes()))
     {
         fields.set(name.as_bytes(), value.as_bytes());
@@ -20,34 +24,11 @@ pub fn edit(edit: &HeaderEdit, fields: &mut Fields) {
     {
         fields.add(name.as_bytes(), value.as_bytes());
     }
-    for name in edit.remove.iter().filter(|name| allowed(name)) {
-        fields.remove(name.as_bytes());
-    }
 }
 
 /// Values that need nothing to be filled in.
 fn texts(edits: &[(Str, Format)]) -> impl Iterator<Item = (&Str, &Str)> {
     edits.iter().filter_map(|(name, value)| Some((name, value.text()?)))
-}
-
-/// The same for a request, where `host` is the authority and cannot be missing.
-pub fn edit_request(edits: &HeaderEdit, head: &mut RequestHead) {
-    let host = |name: &str| name.eq_ignore_ascii_case("host") || name == ":authority";
-    if let Some((_, authority)) = texts(&edits.set).find(|(name, _)| host(name)) {
-        head.set_authority(authority);
-    }
-    if edits.set.iter().chain(&edits.add).any(|(name, _)| host(name))
-        || edits.remove.iter().any(|name| host(name))
-    {
-        let rest = HeaderEdit {
-            set: edits.set.iter().filter(|(name, _)| !host(name)).cloned().collect(),
-            add: edits.add.iter().filter(|(name, _)| !host(name)).cloned().collect(),
-            remove: edits.remove.iter().filter(|name| !host(name)).cloned().collect(),
-        };
-        edit(&rest, &mut head.fields);
-    } else {
-        edit(edits, &mut head.fields);
-    }
 }
 
 /// Strips what a caller may not say of itself, and says what is known: who it is, by which protocol it came, and which
@@ -211,7 +192,7 @@ mod tests {
             ],
             remove: vec![text("content-length"), text("host")],
         };
-        edit_request(&edits, &mut request);
-        assert_eq!(shown(&request), ["host: b", "content-length: 5", "x: 2", "x: 3"]);
+        edit(&edits, &mut request.fields);
+        assert_eq!(shown(&request), ["host: a", "content-length: 5", "x: 2", "x: 3"]);
     }
 }
