@@ -2,8 +2,10 @@
 //!
 //! Each test has loopback addresses of its own (127.x.y.z), so that the port of tunnels can be the one of the mesh.
 
+mod cross;
 mod detect;
 mod doors;
+mod frames;
 mod hostile;
 mod http1;
 mod http2;

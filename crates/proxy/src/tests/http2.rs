@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use super::mesh::*;
 use super::pair::pair;
 
-type Incoming = (Request<RecvStream>, h2::server::SendResponse<Bytes>);
+pub(super) type Incoming = (Request<RecvStream>, h2::server::SendResponse<Bytes>);
 
 /// An application of HTTP/2 that hands out its requests.
-async fn app2() -> (mpsc::UnboundedReceiver<Incoming>, SocketAddr) {
+pub(super) async fn app2() -> (mpsc::UnboundedReceiver<Incoming>, SocketAddr) {
     let (listener, address) = app_listener().await;
     let (sender, receiver) = mpsc::unbounded_channel();
     tokio::spawn(async move {
@@ -35,7 +35,7 @@ async fn app2() -> (mpsc::UnboundedReceiver<Incoming>, SocketAddr) {
 }
 
 /// A caller of HTTP/2.
-async fn caller2(at: SocketAddr) -> h2::client::SendRequest<Bytes> {
+pub(super) async fn caller2(at: SocketAddr) -> h2::client::SendRequest<Bytes> {
     let tcp = TcpStream::connect(at).await.expect("connect");
     let (requests, connection) = h2::client::handshake(tcp).await.expect("handshake");
     tokio::spawn(async move {
@@ -45,11 +45,11 @@ async fn caller2(at: SocketAddr) -> h2::client::SendRequest<Bytes> {
     requests.ready().await.expect("ready")
 }
 
-fn request(method: &str, path: &str) -> http::request::Builder {
+pub(super) fn request(method: &str, path: &str) -> http::request::Builder {
     Request::builder().method(method).uri(format!("http://app{path}"))
 }
 
-fn grpc(path: &str) -> Request<()> {
+pub(super) fn grpc(path: &str) -> Request<()> {
     request("POST", path)
         .header("content-type", "application/grpc")
         .header("te", "trailers")
@@ -57,7 +57,7 @@ fn grpc(path: &str) -> Request<()> {
         .expect("a request")
 }
 
-async fn body(stream: &mut RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
+pub(super) async fn body(stream: &mut RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
     let mut all = Vec::new();
     while let Some(data) = in_time(stream.data()).await {
         let data = data.expect("data");
@@ -67,17 +67,17 @@ async fn body(stream: &mut RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
     (all, in_time(stream.trailers()).await.expect("trailers"))
 }
 
-async fn piece(stream: &mut RecvStream) -> Bytes {
+pub(super) async fn piece(stream: &mut RecvStream) -> Bytes {
     let data = in_time(stream.data()).await.expect("data").expect("data");
     stream.flow_control().release_capacity(data.len()).expect("released");
     data
 }
 
-fn trailers(status: &'static str) -> HeaderMap {
+pub(super) fn trailers(status: &'static str) -> HeaderMap {
     HeaderMap::from_iter([("grpc-status".parse().expect("a name"), status.parse().expect("a value"))])
 }
 
-fn send(stream: &mut SendStream<Bytes>, text: &'static str) {
+pub(super) fn send(stream: &mut SendStream<Bytes>, text: &'static str) {
     stream.send_data(Bytes::from_static(text.as_bytes()), false).expect("sent");
 }
 

@@ -423,6 +423,16 @@ impl Wire {
         self.read.drain(..count).collect()
     }
 
+    /// The next bytes; none if the stream ends before.
+    pub(crate) async fn try_exactly(&mut self, count: usize) -> Option<Vec<u8>> {
+        while self.read.len() < count {
+            if !self.more().await {
+                return None;
+            }
+        }
+        Some(self.read.drain(..count).collect())
+    }
+
     /// A chunked body, decoded; trailers are dropped.
     pub(crate) async fn chunked(&mut self) -> Vec<u8> {
         let mut body = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use lateen_engine::Effective;
 use lateen_runtime::deadline::Deadline;
@@ -57,6 +57,8 @@ impl Exchange<'_> {
                 way.lease.session.reset(h2::Reason::CANCEL);
                 let next = self.end_in_band(&fault, framing).await;
                 if next == Next::Close {
+                    // What came before the end is the caller's to see, as far as it takes it at once.
+                    let _ = self.down.poll_flush(&mut Context::from_waker(Waker::noop()));
                     self.down.reset(h2::Reason::INTERNAL_ERROR);
                 }
                 self.trip.fail(fault);
