@@ -111,7 +111,7 @@ pub fn journey(catalog: &Catalog, question: &Question) -> Result<Journey, Cannot
 
 fn leg(snapshot: &Snapshot, facts: &ConnectionFacts, request: &Request<'_>) -> Leg {
     // Decided by the path that the proxies would send on, not by one of its other spellings.
-    let path = normalize_path(request.url.path);
+    let path = normalize_path(request.url.path, snapshot.mesh().path_normalization);
     let head = path.as_deref().map(|path| request.head(facts, path));
     let is_http = request.url.scheme == "http";
     let viewer = snapshot.viewer();

@@ -123,7 +123,8 @@ impl lateen_engine::Headers for View<'_> {
 impl Exchange<'_> {
     async fn run(&mut self) -> Next {
         let (facts, request) = (&self.entry.facts, &mut self.heads.request);
-        match normalize_path(request.target()) {
+        let snapshot = self.worker.snapshot();
+        match normalize_path(request.target(), snapshot.mesh().path_normalization) {
             None => {
                 let fault =
                     Fault::downstream(Reason::Protocol, "the path climbs above its root or holds a NUL");
@@ -137,7 +138,6 @@ impl Exchange<'_> {
             let fault = Fault::downstream(Reason::Protocol, "CONNECT is not served here");
             return self.answer_refusal(405, "CONNECT is not served here", fault).await;
         }
-        let snapshot = self.worker.snapshot();
         let decision = decide_request(
             &snapshot,
             &RequestFacts {
