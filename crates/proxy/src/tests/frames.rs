@@ -85,13 +85,63 @@ enum Ends {
 use Ends::{Answer, Connection, Stream};
 
 /// A connection of HTTP/2 as bytes.
-struct Raw(Wire);
+pub(super) struct Raw(Wire);
 
 impl Raw {
     async fn connect(at: SocketAddr) -> Self {
-        let mut wire = Wire::connect(at).await;
+        Self::over(Wire::connect(at).await).await
+    }
+
+    /// Over a connection that has become one of HTTP/2.
+    pub(super) async fn over(mut wire: Wire) -> Self {
         wire.send([PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await;
         Self(wire)
+    }
+
+    pub(super) async fn request(&mut self, stream: u32) {
+        self.0.send(request(stream)).await;
+    }
+
+    /// Lets so many more bytes come on a stream.
+    pub(super) async fn allow(&mut self, stream: u32, bytes: u32) {
+        self.0.send(frame(WINDOW_UPDATE, 0, stream, &bytes.to_be_bytes())).await;
+    }
+
+    /// So many bytes of a stream's body, and no more than those until more are allowed: a ping is answered first.
+    pub(super) async fn data_of(&mut self, of: u32, count: usize) -> Vec<u8> {
+        let mut data = Vec::new();
+        let mut asked = false;
+        loop {
+            if data.len() >= count && !asked {
+                asked = true;
+                self.0.send(frame(PING, 0, 0, &[7; 8])).await;
+            }
+            let (kind, flags, stream, payload) = self.next().await.expect("a frame");
+            match kind {
+                DATA if stream == of => data.extend(payload),
+                PING if flags & ACK != 0 => {
+                    assert_eq!(data.len(), count);
+                    return data;
+                }
+                GOAWAY | RST_STREAM => panic!("an error: {payload:?}"),
+                _ => {}
+            }
+        }
+    }
+
+    /// The body of a stream to its end.
+    pub(super) async fn rest_of(&mut self, of: u32) -> Vec<u8> {
+        let mut data = Vec::new();
+        loop {
+            let (kind, flags, stream, payload) = self.next().await.expect("a frame");
+            assert!(kind != GOAWAY && kind != RST_STREAM, "an error: {payload:?}");
+            if kind == DATA && stream == of {
+                data.extend(payload);
+            }
+            if stream == of && matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0 {
+                return data;
+            }
+        }
     }
 
     /// The next frame: kind, flags, stream, payload. None at the end.
@@ -304,22 +354,20 @@ async fn heads_that_are_malformed() {
 /// The application waits for the end of the body, so that nothing but the trailers can end the stream.
 #[tokio::test]
 async fn trailers_that_are_malformed() {
-    let (_app, at) = app().await;
+    let (mut app, at) = app().await;
     let (_proxy, front) = front(AppProtocol::Http1, &[at], |_| ()).await;
     let ended = |fields: &[(&str, &str)]| {
         [open(&[]), frame(HEADERS, END_STREAM | END_HEADERS, 1, &block(fields))].concat()
     };
-    let mut raw = Raw::connect(front).await;
-    raw.0.send(ended(&[("connection", "close")])).await;
-    assert_eq!(raw.ends().await, Stream(PROTOCOL_ERROR));
     // Pseudo fields are none of trailers: `h2` drops them.
-    let (mut app, at) = super::mesh::app().await;
-    let (_proxy, front) = super::mesh::front(AppProtocol::Http1, &[at], |_| ()).await;
     let mut raw = Raw::connect(front).await;
     raw.0.send(ended(&[(":path", "/"), ("x", "y")])).await;
     let mut wire = app.recv().await.expect("a connection");
     wire.head().await;
     assert_eq!(wire.exactly(11).await, b"0\r\nx: y\r\n\r\n");
+    let mut raw = Raw::connect(front).await;
+    raw.0.send(ended(&[("connection", "close")])).await;
+    assert_eq!(raw.ends().await, Stream(PROTOCOL_ERROR));
 }
 
 /// What HTTP/2 allows and we do not send on: these get an answer, which says so.

@@ -66,8 +66,12 @@ impl Sink for Records {
             What::Tcp => format!("tcp {}/{}", record.bytes_received, record.bytes_sent),
         };
         let peer = record.peer.map_or("-".to_owned(), |peer| peer.service_account.to_string());
+        let grpc = match record.what {
+            What::Http(http) => http.grpc_status.map(|status| format!(" grpc={status}")).unwrap_or_default(),
+            What::Tcp => String::new(),
+        };
         let line =
-            format!("{what} {} {} peer={peer} tries={}", record.flags, record.details, record.attempts);
+            format!("{what} {} {} peer={peer} tries={}{grpc}", record.flags, record.details, record.attempts);
         self.0.lock().expect("no panic while held").push(line);
         self.1.notify_one();
     }
