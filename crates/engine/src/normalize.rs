@@ -150,7 +150,8 @@ mod tests {
             ("/a?b=//%2f", ["/a?b=//%2f"; 4]),
             ("//a?b=//", ["//a?b=//", "//a?b=//", "/a?b=//", "/a?b=//"]),
         ] {
-            let found = modes.map(|mode| normalize_path(target, mode).map_or("refused".into(), Cow::into_owned));
+            let found =
+                modes.map(|mode| normalize_path(target, mode).map_or("refused".into(), Cow::into_owned));
             assert_eq!(found, expected, "{target}");
         }
         assert_eq!(normalize_path("/..%2f%00", AsItCame).as_deref(), Some("/..%2f%00"));
