@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 mod gateways;
 mod index;
+mod limits;
 mod numbers;
 mod plan;
 mod security;
@@ -60,6 +61,7 @@ impl Compiler {
         self.compile_hosts(&dirty);
         self.compile_gateways(&dirty);
         self.compile_security(&dirty);
+        self.compile_limits(&dirty);
         Arc::new(self.next.clone())
     }
 

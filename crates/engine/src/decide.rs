@@ -85,6 +85,11 @@ pub(crate) fn request<T: Trace>(s: &Snapshot, facts: &RequestFacts<'_>, trace: &
         Direction::Inbound => inbound::request(s, &head, trace),
         Direction::Gateway => gateway_request(s, &head, trace),
     };
+    if T::ON
+        && let Ok(forward) = &decided
+    {
+        s.trace_limits(facts, &forward.effective, trace);
+    }
     decided.map_or_else(RequestDecision::Deny, RequestDecision::Forward)
 }
 

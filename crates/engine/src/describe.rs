@@ -40,6 +40,7 @@ impl Snapshot {
             }
         }
         lines.push(format!("{:?}", self.inbound));
+        lines.push(format!("{:?}", self.limits));
         lines.extend(self.credentials.iter().map(|(key, _)| format!("credential {key}")));
         lines.sort();
         lines

@@ -9,7 +9,7 @@ use lateen_model::{Key, Viewer};
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-pub(crate) use entry::TableEntry;
+pub(crate) use entry::{TableEntry, request_matches};
 
 mod entry;
 mod order;

@@ -4,6 +4,7 @@ use crate::endpoints::Group;
 use crate::gateway::GatewayTables;
 use crate::hosts::HostIndex;
 use crate::inbound::Inbound;
+use crate::limits::LimitIndex;
 use crate::routes::RouteTable;
 use crate::service::ServiceTable;
 use crate::slots::Slots;
@@ -36,6 +37,8 @@ pub struct Snapshot {
     pub(crate) inbound: Arc<Inbound>,
     pub(crate) gateway: Arc<GatewayTables>,
     pub(crate) credentials: Shards<Key, Arc<Entry>>,
+    /// None where no limit holds.
+    pub(crate) limits: Option<Arc<LimitIndex>>,
 }
 
 /// Who has an address.
@@ -60,6 +63,7 @@ impl Snapshot {
             inbound: Arc::default(),
             gateway: Arc::default(),
             credentials: Shards::default(),
+            limits: None,
         }
     }
 

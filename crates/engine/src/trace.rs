@@ -155,6 +155,15 @@ pub enum Step {
         /// The rule that matched, if one did.
         matched: Option<usize>,
     },
+    /// A limit holds.
+    Limit {
+        /// The policy.
+        policy: String,
+        /// What it says.
+        text: String,
+        /// Whether it counts this request.
+        counts: bool,
+    },
     /// What comes of it.
     Verdict {
         /// Whether it may pass.
@@ -266,6 +275,10 @@ impl fmt::Display for Step {
                     Some(rule) => write!(f, "policy      {action} {policy}{dry}: rule {rule} matches"),
                     None => write!(f, "policy      {action} {policy}{dry}: no rule matches"),
                 }
+            }
+            Self::Limit { policy, text, counts } => {
+                let not = if *counts { "" } else { " (not this request)" };
+                write!(f, "limit       {policy} {text}{not}")
             }
             Self::Verdict { passes: true, text } => write!(f, "=> {text}"),
             Self::Verdict { passes: false, text } => write!(f, "=> DENIED {text}"),

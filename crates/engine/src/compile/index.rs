@@ -19,6 +19,7 @@ pub(super) struct Dirty {
     pub(super) mesh: bool,
     pub(super) security: bool,
     pub(super) gateways: bool,
+    pub(super) limits: bool,
     /// Services whose own declaration or policies changed.
     pub(super) services: BTreeSet<ServiceId>,
     /// Services some of whose workloads changed.
@@ -58,6 +59,8 @@ pub(super) struct Index {
     pub(super) wide: BTreeSet<Key>,
     pub(super) targeted: HashMap<Key, BTreeSet<Key>>,
     pub(super) gateways: BTreeMap<Key, Arc<Entry>>,
+    /// Limits, the oldest first.
+    pub(super) limits: BTreeMap<(Created, Key), Arc<Entry>>,
 }
 
 impl Index {
@@ -83,6 +86,7 @@ impl Index {
             wide: BTreeSet::new(),
             targeted: HashMap::new(),
             gateways: BTreeMap::new(),
+            limits: BTreeMap::new(),
         }
     }
 
@@ -256,6 +260,8 @@ impl Index {
             return;
         }
         if matches!(policy.kind, PolicyKind::RateLimit(_) | PolicyKind::RequestLimit(_)) {
+            dirty.limits = true;
+            put(&mut self.limits, (policy.created, key.clone()), entry, there);
             return;
         }
         dirty.security = true;
@@ -328,6 +334,12 @@ impl Index {
             }
             _ => None,
         })
+    }
+
+    /// The ports of a gateway that the viewer plays.
+    pub(super) fn ports_of(&self, gateway: &Key) -> BTreeSet<u16> {
+        let gateway = self.gateways.get(gateway).and_then(|entry| gateway_of(entry));
+        gateway.into_iter().flat_map(|gateway| &gateway.listeners).map(|listener| listener.port).collect()
     }
 
     /// The gateways that the viewer plays and that have a listener on a port.

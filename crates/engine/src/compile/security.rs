@@ -4,7 +4,7 @@ use super::Compiler;
 use super::index::Dirty;
 use crate::authz::Authorizations;
 use crate::inbound::{Inbound, Levels};
-use lateen_model::{Created, Entry, Key, Policy, PolicyId, Resource, Target, Workload};
+use lateen_model::{Created, Entry, Key, Origin, Policy, PolicyId, Resource, Target, Workload};
 use std::sync::Arc;
 
 impl Compiler {
@@ -40,7 +40,10 @@ impl Compiler {
 
     /// The policies that the workload lists, and the first one listed that is not there.
     fn selected(&self, own: Option<&Workload>) -> (Vec<&Arc<Entry>>, Option<PolicyId>) {
-        let listed = || own.into_iter().flat_map(|own| &own.policies);
+        // A limit that is not there yet limits nothing; a policy of who may do what that is not there denies.
+        let is_security =
+            |id: &&PolicyId| !matches!(id.origin, Origin::RateLimitPolicy | Origin::RequestLimitPolicy);
+        let listed = || own.into_iter().flat_map(|own| &own.policies).filter(is_security);
         let known = |id: &PolicyId| self.index.security.get(id);
         let keys = listed().filter_map(known).flatten();
         let mut found: Vec<_> = keys

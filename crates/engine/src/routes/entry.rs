@@ -138,32 +138,39 @@ impl TableEntry {
         if let Some(never) = self.never {
             return Some(Mismatch::Never(never));
         }
-        let matching = self.matching()?;
-        let request = asked.request;
-        let RequestMatch { path, method, authority, headers, without_headers, query, port, .. } = matching;
-        if let Some(port) = port.filter(|port| *port != asked.port) {
-            return Some(Mismatch::Port(port));
-        }
-        if let Some(path) = path.as_ref().filter(|path| !path.matches(request.path())) {
-            return Some(Mismatch::Path(path));
-        }
-        if let Some(method) = method.as_ref().filter(|method| !method.matches(request.method)) {
-            return Some(Mismatch::Method(method));
-        }
-        if let Some(authority) = authority.as_ref().filter(|authority| !authority.matches(asked.host)) {
-            return Some(Mismatch::Authority(authority));
-        }
-        let holds = |header: &&NamedMatch| {
-            request.headers.any(&header.name, &mut |value| header.matches(Some(value)))
-        };
-        if let Some(header) = headers.iter().find(|header| !holds(header)) {
-            return Some(Mismatch::Header(header));
-        }
-        if let Some(header) = without_headers.iter().find(holds) {
-            return Some(Mismatch::WithoutHeader(header));
-        }
-        query.iter().find(|query| !query_matches(query, request.query())).map(Mismatch::Query)
+        mismatch(self.matching()?, asked)
     }
+}
+
+/// Whether a request is one that is meant, wherever the match stands.
+pub(crate) fn request_matches(matching: &RequestMatch, asked: &Asked<'_>) -> bool {
+    mismatch(matching, asked).is_none()
+}
+
+fn mismatch<'a>(matching: &'a RequestMatch, asked: &Asked<'_>) -> Option<Mismatch<'a>> {
+    let request = asked.request;
+    let RequestMatch { path, method, authority, headers, without_headers, query, port, .. } = matching;
+    if let Some(port) = port.filter(|port| *port != asked.port) {
+        return Some(Mismatch::Port(port));
+    }
+    if let Some(path) = path.as_ref().filter(|path| !path.matches(request.path())) {
+        return Some(Mismatch::Path(path));
+    }
+    if let Some(method) = method.as_ref().filter(|method| !method.matches(request.method)) {
+        return Some(Mismatch::Method(method));
+    }
+    if let Some(authority) = authority.as_ref().filter(|authority| !authority.matches(asked.host)) {
+        return Some(Mismatch::Authority(authority));
+    }
+    let holds =
+        |header: &&NamedMatch| request.headers.any(&header.name, &mut |value| header.matches(Some(value)));
+    if let Some(header) = headers.iter().find(|header| !holds(header)) {
+        return Some(Mismatch::Header(header));
+    }
+    if let Some(header) = without_headers.iter().find(holds) {
+        return Some(Mismatch::WithoutHeader(header));
+    }
+    query.iter().find(|query| !query_matches(query, request.query())).map(Mismatch::Query)
 }
 
 fn never(matching: &RequestMatch, viewer: &Viewer, port: Option<u16>) -> Option<Never> {

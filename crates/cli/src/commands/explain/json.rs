@@ -61,6 +61,9 @@ fn step(step: &Step) -> Value {
         Step::Policy { policy, action, dry_run, matched } => {
             json!({"step": "policy", "policy": policy, "action": action, "dryRun": dry_run, "matchedRule": matched})
         }
+        Step::Limit { policy, text, counts } => {
+            json!({"step": "limit", "policy": policy, "text": text, "counts": counts})
+        }
         Step::Verdict { passes, text } => json!({"step": "verdict", "passes": passes, "text": text}),
     }
 }
