@@ -167,6 +167,29 @@ pub enum DenialReason {
     NoEndpoint,
     /// Every endpoint was tried.
     AllTried,
+    /// A RateLimitPolicy has no token left.
+    RateLimited {
+        /// The policy.
+        policy: Key,
+        /// The rule of it.
+        rule: Str,
+    },
+    /// It is larger than a RequestLimitPolicy allows.
+    TooLarge {
+        /// The policy.
+        policy: Key,
+        /// What of it.
+        what: TooLarge,
+    },
+}
+
+/// What of a request is too large.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TooLarge {
+    /// The body, by its declared length.
+    RequestBody,
+    /// The head, in bytes or in fields.
+    RequestHead,
 }
 
 impl Denial {
@@ -181,6 +204,9 @@ impl Denial {
             DenialReason::NoRoute => 404,
             DenialReason::NoBackend { status, .. } => *status,
             DenialReason::NoEndpoint | DenialReason::AllTried => 503,
+            DenialReason::RateLimited { .. } => 429,
+            DenialReason::TooLarge { what: TooLarge::RequestBody, .. } => 413,
+            DenialReason::TooLarge { what: TooLarge::RequestHead, .. } => 431,
         }
     }
 
@@ -197,6 +223,8 @@ impl Denial {
             DenialReason::Undeclared | DenialReason::NoRoute => "NR",
             DenialReason::NoBackend { .. } => "NC",
             DenialReason::NoEndpoint | DenialReason::AllTried => "UH",
+            DenialReason::RateLimited { .. } => "RL",
+            DenialReason::TooLarge { .. } => "-",
         }
     }
 }
@@ -223,6 +251,16 @@ impl fmt::Display for Denial {
             DenialReason::NoBackend { what, .. } => write!(f, "backend_not_found[{what}]"),
             DenialReason::NoEndpoint => f.write_str("no_healthy_upstream"),
             DenialReason::AllTried => f.write_str("no_healthy_upstream_left"),
+            DenialReason::RateLimited { policy, rule } => {
+                write!(f, "rate_limited[ns[{}]-policy[{}]-rule[{rule}]]", policy.namespace, policy.name)
+            }
+            DenialReason::TooLarge { policy, what } => {
+                let what = match what {
+                    TooLarge::RequestBody => "request_payload_too_large",
+                    TooLarge::RequestHead => "request_headers_too_large",
+                };
+                write!(f, "{what}[ns[{}]-policy[{}]]", policy.namespace, policy.name)
+            }
         }
     }
 }
@@ -233,7 +271,9 @@ impl Denial {
         match &self.reason {
             DenialReason::DeniedBy { policy, .. }
             | DenialReason::NotAllowed { policy }
-            | DenialReason::PolicyMissing { policy } => Some(policy),
+            | DenialReason::PolicyMissing { policy }
+            | DenialReason::RateLimited { policy, .. }
+            | DenialReason::TooLarge { policy, .. } => Some(policy),
             DenialReason::PlaintextRefused { policy } => policy.as_ref(),
             _ => None,
         }

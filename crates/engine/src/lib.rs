@@ -38,7 +38,7 @@ pub use compile::Compiler;
 pub use decide::{decide_connection, decide_request, pick};
 pub use decision::{
     Accept, BackendId, Decision, Denial, DenialReason, Destination, Effective, Forward, Hop, Picked,
-    RequestDecision,
+    RequestDecision, TooLarge,
 };
 pub use explain::{Explanation, Taken, explain};
 pub use facts::{ConnectionFacts, Direction, Excluded, Headers, Load, RequestFacts, host_of};

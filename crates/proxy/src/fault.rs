@@ -47,6 +47,8 @@ pub enum Reason {
     Gone,
     /// A limit on connections or requests.
     Overload,
+    /// A body is longer than a policy allows.
+    TooLarge,
     /// The process is ending.
     Draining,
 }
@@ -107,6 +109,7 @@ impl Fault {
     pub fn flag(&self) -> &'static str {
         match (self.origin, self.reason) {
             (Origin::Downstream, Reason::Protocol) => "DPE",
+            (_, Reason::TooLarge) => "-",
             (Origin::Downstream, Reason::SlowRequest | Reason::IdleTimeout) => "SI",
             (Origin::Downstream, _) => "DC",
             (
@@ -130,6 +133,8 @@ impl Fault {
     pub fn details(&self) -> &'static str {
         match (self.origin, self.reason) {
             (Origin::Downstream, Reason::Protocol) => "http.invalid_request",
+            (Origin::Downstream, Reason::TooLarge) => "request_payload_too_large",
+            (_, Reason::TooLarge) => "response_payload_too_large",
             (Origin::Downstream, Reason::SlowRequest) => "request_timeout",
             (Origin::Downstream, Reason::IdleTimeout) => "downstream_idle_timeout",
             (Origin::Downstream, _) => "downstream_remote_disconnect",
@@ -156,7 +161,9 @@ impl Fault {
     pub fn status(&self) -> u16 {
         match (self.origin, self.reason) {
             (Origin::Downstream, Reason::SlowRequest | Reason::IdleTimeout) => 408,
+            (Origin::Downstream, Reason::TooLarge) => 413,
             (Origin::Downstream, _) => 400,
+            (_, Reason::TooLarge) => 502,
             (_, Reason::Timeout | Reason::PerTryTimeout | Reason::IdleTimeout) => 504,
             (_, Reason::Protocol) => 502,
             (_, Reason::TunnelDenied) => 403,

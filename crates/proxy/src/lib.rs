@@ -29,6 +29,7 @@ pub mod health;
 pub mod identity;
 pub mod listen;
 pub mod plane;
+pub mod rate;
 pub mod role;
 pub mod tcp;
 mod watch;

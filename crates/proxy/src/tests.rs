@@ -10,6 +10,7 @@ mod grpc;
 mod hostile;
 mod http1;
 mod http2;
+mod limits;
 pub(crate) mod mesh;
 mod pair;
 mod semantics;

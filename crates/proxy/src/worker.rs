@@ -24,6 +24,7 @@ use crate::connect::tls::Credentials;
 use crate::health::LoadTable;
 use crate::http::h1::parse::HeadLimits;
 use crate::observe::access::Sink;
+use crate::rate::{KnownRates, RateTable};
 
 pub mod accept;
 
@@ -91,6 +92,8 @@ pub struct Shared {
     pub local_ports: HashMap<u16, SocketAddr, RandomState>,
     /// The mark on our own sockets, where traffic is captured.
     pub mark: Option<u32>,
+    /// What rate limits count.
+    pub rates: RateTable,
 }
 
 /// One thread's own things. Everything on the path holds an `Rc` of it.
@@ -103,6 +106,7 @@ pub struct Worker {
     pub(crate) pool: Pool,
     pub(crate) tunnels: Tunnels,
     pub(crate) load: LoadTable,
+    pub(crate) rates: KnownRates,
     pub(crate) sink: Box<dyn Sink>,
     open: Rc<Open>,
 }
@@ -116,6 +120,7 @@ impl Worker {
             pool: Pool::default(),
             tunnels: Tunnels::default(),
             load: LoadTable::default(),
+            rates: KnownRates::default(),
             sink,
             open: Rc::default(),
             context,

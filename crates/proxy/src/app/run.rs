@@ -27,6 +27,7 @@ use crate::listen::{self, Share};
 use crate::observe::log::LogWriter;
 use crate::observe::observer::Observer;
 use crate::observe::view::View;
+use crate::rate::RateTable;
 use crate::role::Listeners;
 use crate::worker::{Settings, Shared, Worker};
 
@@ -284,6 +285,7 @@ impl Start<'_> {
             local_ranges: self.way.local_ranges.clone(),
             local_ports: listeners.local_ports.iter().map(|(port, at)| (*port, *at)).collect(),
             mark: self.way.mark,
+            rates: RateTable::default(),
         })
     }
 

@@ -29,6 +29,8 @@ pub struct Pump {
     half_close: bool,
     /// What the body is translated by.
     coder: Option<Box<Coder>>,
+    /// The longest body that is moved.
+    most: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,6 +75,12 @@ impl Pump {
     #[must_use]
     pub fn through(self, coder: Option<Box<Coder>>) -> Self {
         Self { coder, ..self }
+    }
+
+    /// Fails when the body is longer than that.
+    #[must_use]
+    pub fn at_most(self, most: Option<u64>) -> Self {
+        Self { most, ..self }
     }
 
     /// Body bytes that were read.
@@ -142,6 +150,10 @@ impl Pump {
                         return Poll::Pending;
                     }
                     Poll::Ready(Err(broken)) => return Poll::Ready(Err(Failed::From(broken))),
+                    Poll::Ready(Ok(Step::Data)) if self.is_too_long(from.data().len()) => {
+                        let most = self.most.unwrap_or_default();
+                        return Poll::Ready(Err(Failed::From(Broken::TooLong(most))));
+                    }
                     Poll::Ready(Ok(Step::Data)) if self.coder.is_some() => self.translate(from)?,
                     Poll::Ready(Ok(Step::Data)) => {
                         let moved = ready!(to.poll_write_body(context, from.data())).map_err(Failed::To)?;
@@ -175,6 +187,10 @@ impl Pump {
                 State::Done => return Poll::Ready(Ok(())),
             }
         }
+    }
+
+    fn is_too_long(&self, more: usize) -> bool {
+        self.most.is_some_and(|most| self.bytes + more as u64 > most)
     }
 
     /// Takes a piece into the coder; its translation is sent before another is taken.

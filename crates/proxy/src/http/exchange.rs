@@ -24,6 +24,7 @@ use crate::health::Active;
 use crate::worker::Worker;
 
 mod answer;
+mod limit;
 mod reach;
 mod record;
 mod relay;
@@ -138,18 +139,13 @@ impl Exchange<'_> {
             let fault = Fault::downstream(Reason::Protocol, "CONNECT is not served here");
             return self.answer_refusal(405, "CONNECT is not served here", fault).await;
         }
-        let decision = decide_request(
-            &snapshot,
-            &RequestFacts {
-                connection: facts,
-                scheme: if facts.tls { "https" } else { "http" },
-                method: request.method(),
-                authority: request.authority(),
-                path_and_query: request.target(),
-                headers: &View(&request.fields),
-                random: random::next_u64(),
-            },
-        );
+        let decision = with_facts(self.entry, request, |facts| decide_request(&snapshot, facts));
+        if snapshot.has_limits()
+            && let RequestDecision::Forward(forward) = &decision
+            && let Some(next) = Box::pin(self.limit(&snapshot, &forward.effective)).await
+        {
+            return next;
+        }
         match decision {
             RequestDecision::Deny(denial) => self.deny(denial).await,
             RequestDecision::Forward(forward) => self.forward(&snapshot, forward).await,
@@ -179,7 +175,7 @@ impl Exchange<'_> {
         let mut pump = if self.heads.request.framing.is_empty() {
             Pump::empty(replay)
         } else {
-            Pump::new(replay).through(coder)
+            Pump::new(replay).through(coder).at_most(self.trip.most(|sizes| sizes.request_body))
         };
         let longest = grpc::shorter(effective.timeout, &self.heads.request);
         let mut total = longest.map(|longest| self.worker.deadlines().after(longest));
@@ -187,6 +183,9 @@ impl Exchange<'_> {
             Ok(way) => way,
             Err(next) => return next,
         };
+        if let Some(fault) = limit::answer_too_large(self.trip, &self.heads.response) {
+            return self.answer_fault(fault).await;
+        }
         if self.heads.response.status == 101 {
             return Box::pin(self.switch(way)).await;
         }
@@ -194,9 +193,27 @@ impl Exchange<'_> {
     }
 }
 
+/// What decisions look at.
+fn with_facts<R>(entry: &Entry, request: &RequestHead, ask: impl FnOnce(&RequestFacts<'_>) -> R) -> R {
+    let facts = &entry.facts;
+    ask(&RequestFacts {
+        connection: facts,
+        scheme: if facts.tls { "https" } else { "http" },
+        method: request.method(),
+        authority: request.authority(),
+        path_and_query: request.target(),
+        headers: &View(&request.fields),
+        random: random::next_u64(),
+    })
+}
+
 /// What a broken caller means.
 fn from_caller(broken: &Broken) -> Fault {
     match broken {
+        Broken::TooLong(most) => Fault::downstream(
+            Reason::TooLarge,
+            format!("the body is longer than the {most} bytes that a RequestLimitPolicy allows"),
+        ),
         Broken::Io(_) | Broken::Truncated | Broken::Stream(_) => {
             Fault::downstream(Reason::Gone, format!("the caller went away: {broken}"))
         }
@@ -213,6 +230,11 @@ fn from_endpoint(broken: &Broken) -> Fault {
         Broken::Io(_) | Broken::Truncated | Broken::Stream(_) => {
             Fault::upstream(Reason::Reset, format!("the endpoint gave no complete answer: {broken}"))
         }
+        Broken::TooLong(most) => Fault::upstream(
+            Reason::TooLarge,
+            format!("the answer is longer than the {most} bytes that a RequestLimitPolicy allows"),
+        )
+        .retry(Retry::Never),
         _ => Fault::upstream(Reason::Protocol, format!("the endpoint's answer is refused: {broken}"))
             .retry(Retry::Never),
     }

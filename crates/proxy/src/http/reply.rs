@@ -22,6 +22,9 @@ impl Reply<'static> {
         let body = match denial.status() {
             403 => "RBAC: access denied",
             404 => "no route matches",
+            413 => "payload too large",
+            429 => "rate limited",
+            431 => "request header fields too large",
             421 => "misdirected request",
             502 => "destination is not declared in the mesh",
             503 => "no healthy upstream",
@@ -38,6 +41,7 @@ impl Reply<'static> {
             400 => "bad request",
             403 => "RBAC: access denied",
             408 => "request timeout",
+            413 => "payload too large",
             502 => "upstream protocol error",
             504 => "upstream request timeout",
             _ => "upstream connect error or disconnect/reset before headers",

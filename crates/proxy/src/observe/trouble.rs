@@ -69,5 +69,7 @@ const fn reason_of(reason: &DenialReason) -> &'static str {
         DenialReason::NoBackend { .. } => "no_backend",
         DenialReason::NoEndpoint => "no_endpoint",
         DenialReason::AllTried => "all_tried",
+        DenialReason::RateLimited { .. } => "rate_limited",
+        DenialReason::TooLarge { .. } => "too_large",
     }
 }

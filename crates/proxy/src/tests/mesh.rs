@@ -165,6 +165,7 @@ impl Plan {
             local_ranges: Vec::new(),
             local_ports: Default::default(),
             mark: None,
+            rates: Default::default(),
         });
         let records = Records::default();
         let workers = Workers::start(1, "proxy").expect("threads");

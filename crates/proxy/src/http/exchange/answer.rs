@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use lateen_engine::{Denial, Direction};
 
-use super::{Exchange, Heads, Next};
+use super::{Exchange, Heads, Next, limit};
 use crate::connect::hbone::FAULT_HEADER;
 use crate::fault::{Fault, Reason, Retry};
 use crate::http::h1::connection::Step;
@@ -50,6 +50,9 @@ impl Exchange<'_> {
         {
             let told: Vec<u8> = fault.message.bytes().filter(|byte| (b' '..=b'~').contains(byte)).collect();
             response.fields.add(FAULT_HEADER.as_bytes(), &told);
+        }
+        if let Some(standing) = &self.trip.rate {
+            limit::tell(standing, &mut response.fields);
         }
         self.trip.answered(response);
         let down = &mut self.down;

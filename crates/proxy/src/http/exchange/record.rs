@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lateen_engine::{Denial, Effective, Hop, Picked};
+use lateen_model::RequestLimit;
 use lateen_runtime::clock::{self, Instant};
 
 use super::{Entry, Heads};
@@ -12,6 +13,7 @@ use crate::http::body::Pump;
 use crate::http::head::{Known, ResponseHead};
 use crate::http::reply;
 use crate::observe::access::{Http, Record, What};
+use crate::rate::Standing;
 use crate::tcp::relay::Moved;
 use crate::worker::Worker;
 
@@ -27,6 +29,10 @@ pub(crate) struct Trip {
     pub(super) denial: Option<Denial>,
     fault: Option<Fault>,
     details: Option<&'static str>,
+    /// Where the caller stands with the limit that has the least left.
+    pub(super) rate: Option<Box<Standing>>,
+    /// How large the bodies may be, where a policy says so.
+    pub(super) sizes: Option<Arc<RequestLimit>>,
     received: u64,
     sent: u64,
     status: u16,
@@ -45,11 +51,18 @@ impl Trip {
             denial: None,
             fault: None,
             details: None,
+            rate: None,
+            sizes: None,
             received: 0,
             sent: 0,
             status: 0,
             grpc_status: None,
         }
+    }
+
+    /// A size that may not be passed, where a policy says so.
+    pub(super) fn most(&self, of: impl FnOnce(&RequestLimit) -> Option<u64>) -> Option<u64> {
+        of(self.sizes.as_deref()?)
     }
 
     pub(super) fn head_came(&mut self) {

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, Waker};
 use lateen_engine::Effective;
 use lateen_runtime::deadline::Deadline;
 
-use super::{Exchange, Heads, Next, Way, from_caller, from_endpoint};
+use super::{Exchange, Heads, Next, Way, from_caller, from_endpoint, limit};
 use crate::fault::{Fault, Reason};
 use crate::http::body::{Failed, Pump};
 use crate::http::head::{Fields, Framing};
@@ -34,6 +34,9 @@ impl Exchange<'_> {
         // A body that was promised only after 100-continue will not come now.
         let unsent_body = request.expects_continue && !pump.is_done();
         let persistent = request.persistent && !unsent_body && !self.worker.is_draining();
+        if let Some(standing) = &self.trip.rate {
+            limit::tell(standing, &mut response.fields);
+        }
         self.trip.answered(response);
         let framing = match self.down.write_response(response, request, persistent) {
             Ok(framing) => framing,
@@ -43,7 +46,9 @@ impl Exchange<'_> {
             }
         };
         let bodiless = framing.is_empty() && response.framing.is_empty();
-        let mut back = if bodiless { Pump::empty(None) } else { Pump::new(None).through(coder) };
+        let most = self.trip.most(|sizes| sizes.response_body);
+        let mut back =
+            if bodiless { Pump::empty(None) } else { Pump::new(None).through(coder).at_most(most) };
         let ended = self.move_bodies(&mut way.lease.session, &mut pump, &mut back, &mut total).await;
         self.trip.moved(&pump, &back);
         match ended {

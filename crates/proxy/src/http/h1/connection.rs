@@ -44,6 +44,9 @@ pub enum Broken {
     /// The stream ended inside a message.
     #[error("the connection ended inside a message")]
     Truncated,
+    /// The body is longer than a limit.
+    #[error("the body is longer than {0} bytes")]
+    TooLong(u64),
     /// A stream of HTTP/2 failed.
     #[error("stream failed: {0}")]
     Stream(#[from] h2::Error),
