@@ -140,7 +140,8 @@ impl Compiler {
         let id = self.group_numbers.get(&spec.name).expect("every planned group has a number");
         let keep_address = spec.algorithm() == BalanceAlgorithm::Passthrough;
         let (protocol, traffic) = (plan.protocol(port)?, Arc::clone(&spec.traffic));
-        Some(Resolved { id: crate::BackendId(id), keep_address, protocol, traffic })
+        let connections = crate::ConnectionLimits::of(service, port, subset, &traffic);
+        Some(Resolved { id: crate::BackendId(id), keep_address, protocol, traffic, connections })
     }
 
     fn compile_addresses(&mut self, dirty: &Dirty) {

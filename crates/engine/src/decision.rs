@@ -1,6 +1,6 @@
 //! `Decision`, `Hop`, `Denial`: the answer, as plain data.
 
-use crate::Filters;
+use crate::{ConnectionLimits, Filters};
 use lateen_model::{AppProtocol, Identity, Key, RetryPolicy, ServiceId, Str, TrafficPolicy};
 use std::fmt;
 use std::net::SocketAddr;
@@ -75,6 +75,8 @@ pub struct Effective {
     pub retry: RetryPolicy,
     /// What clients' policies say of the group of endpoints: how one is chosen, connected to and left out.
     pub traffic: Arc<TrafficPolicy>,
+    /// Limits of connections to the group, where a policy says any.
+    pub connections: Option<Arc<ConnectionLimits>>,
 }
 
 /// The layers of a connection, as data. `connect` in the proxy matches them.

@@ -1,6 +1,7 @@
 //! Policy layers merged once, at compile time, to one `Effective` per rule and backend.
 
 use crate::Effective;
+use crate::connections::ConnectionLimits;
 use crate::rule::Resolved;
 use crate::trace::Step;
 use lateen_model::{
@@ -25,7 +26,8 @@ impl Effective {
             protocol: resolved.protocol,
             filters: None,
             timeout: rule.timeout,
-            retry: rule.retry.clone().unwrap_or_default(),
+            retry: retry(rule.retry.as_ref(), &resolved.traffic),
+            connections: resolved.connections.clone(),
             traffic: Arc::clone(&resolved.traffic),
         }
     }
@@ -48,6 +50,8 @@ impl Effective {
             service: Some(service.clone()),
             port: port.number,
             protocol: port.protocol,
+            retry: retry(None, traffic),
+            connections: ConnectionLimits::of(service, port.number, None, traffic),
             traffic: Arc::clone(traffic),
             ..Self::default()
         }
@@ -78,8 +82,16 @@ impl Effective {
             timeout: self.timeout.map_or_else(|| "none".to_owned(), |timeout| format!("{timeout:?}")),
             retry: describe_retry(&self.retry),
             filters: self.filters.as_ref().map_or_else(Vec::new, |filters| filters.describe()),
+            limits: self.connections.as_ref().map_or_else(Vec::new, |limits| limits.describe()),
         }
     }
+}
+
+/// Where a hash chooses, the same endpoint is asked again: another would not know the session.
+fn retry(policy: Option<&RetryPolicy>, traffic: &TrafficPolicy) -> RetryPolicy {
+    let policy = policy.cloned().unwrap_or_default();
+    let hashed = traffic.balance.as_ref().is_some_and(|balance| balance.hash.is_some());
+    RetryPolicy { ignore_previous_hosts: policy.ignore_previous_hosts && !hashed, ..policy }
 }
 
 fn never() -> RetryPolicy {
@@ -99,6 +111,7 @@ fn describe_retry(retry: &RetryPolicy) -> String {
         (on.gateway_error, "gateway-error"),
         (on.server_error, "5xx"),
         (on.conflict, "retriable-4xx"),
+        (on.rate_limited, "envoy-ratelimited"),
         (on.cancelled, "cancelled"),
         (on.unavailable, "unavailable"),
         (on.deadline_exceeded, "deadline-exceeded"),

@@ -8,6 +8,7 @@
 mod authz;
 mod balance;
 mod compile;
+mod connections;
 mod decide;
 mod decision;
 mod describe;
@@ -35,6 +36,7 @@ mod trace;
 
 pub use balance::pick_endpoint;
 pub use compile::Compiler;
+pub use connections::ConnectionLimits;
 pub use decide::{decide_connection, decide_request, pick};
 pub use decision::{
     Accept, BackendId, Decision, Denial, DenialReason, Destination, Effective, Forward, Hop, Picked,

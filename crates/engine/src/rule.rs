@@ -65,6 +65,8 @@ pub(crate) struct Resolved {
     pub(crate) protocol: lateen_model::AppProtocol,
     /// All that its clients' policies say of it, merged.
     pub(crate) traffic: Arc<lateen_model::TrafficPolicy>,
+    /// Limits of connections, where it says any.
+    pub(crate) connections: Option<Arc<crate::ConnectionLimits>>,
 }
 
 impl std::fmt::Debug for CompiledRule {

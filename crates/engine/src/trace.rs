@@ -112,6 +112,8 @@ pub enum Step {
         retry: String,
         /// Filters.
         filters: Vec<String>,
+        /// Limits of connections, one in words each.
+        limits: Vec<String>,
     },
     /// The endpoints that may be chosen.
     Candidates {
@@ -233,9 +235,9 @@ impl fmt::Display for Step {
                 }
                 Ok(())
             }
-            Self::Treatment { timeout, retry, filters } => {
+            Self::Treatment { timeout, retry, filters, limits } => {
                 write!(f, "treatment   timeout {timeout}; {retry}")?;
-                filters.iter().try_for_each(|filter| write!(f, "\n            {filter}"))
+                filters.iter().chain(limits).try_for_each(|filter| write!(f, "\n            {filter}"))
             }
             Self::Candidates { backend, balance, total, endpoints } => {
                 write!(f, "endpoints   {backend}: {total}, chosen by {balance}")?;

@@ -45,8 +45,8 @@ fn step(step: &Step) -> Value {
         Step::Backends { choices } => {
             json!({"step": "backends", "choices": choices.iter().map(choice).collect::<Vec<_>>()})
         }
-        Step::Treatment { timeout, retry, filters } => {
-            json!({"step": "treatment", "timeout": timeout, "retry": retry, "filters": filters})
+        Step::Treatment { timeout, retry, filters, limits } => {
+            json!({"step": "treatment", "timeout": timeout, "retry": retry, "filters": filters, "limits": limits})
         }
         Step::Candidates { backend, balance, total, endpoints } => {
             let endpoints: Vec<_> = endpoints.iter().map(candidate).collect();
