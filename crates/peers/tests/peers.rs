@@ -10,6 +10,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 #[path = "peers/differential.rs"]
 mod differential;
+#[path = "peers/smuggling.rs"]
+mod smuggling;
 
 /// A case: its name, whom it needs, and what it does.
 type Case = (&'static str, &'static [Peer], fn() -> anyhow::Result<()>);
@@ -19,7 +21,7 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Arguments::from_args();
-    let cases = [differential::CASES];
+    let cases = [differential::CASES, smuggling::CASES];
     let trials = cases.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

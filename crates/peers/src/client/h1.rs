@@ -2,6 +2,7 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
@@ -40,6 +41,14 @@ impl Connection {
         Ok(Self { tcp, buffer: Vec::new() })
     }
 
+    /// Waits so long for an answer.
+    ///
+    /// # Errors
+    /// When the machine refuses.
+    pub fn patience(&self, patience: Duration) -> io::Result<()> {
+        self.tcp.set_read_timeout(Some(patience))
+    }
+
     /// Sends bytes; that the peer has gone shows when its answer is read.
     pub fn send(&mut self, bytes: &[u8]) {
         let _ = self.tcp.write_all(bytes);
@@ -64,8 +73,8 @@ impl Connection {
     }
 
     /// Whether the peer ends the connection without another byte.
-    pub fn is_ended(&mut self) -> bool {
-        self.buffer.is_empty() && matches!(self.more(), Ok(false))
+    pub fn is_over(&mut self) -> bool {
+        self.buffer.is_empty() && matches!(self.more(), Ok(false) | Err(_))
     }
 
     fn more(&mut self) -> Result<bool, Unanswered> {
