@@ -8,6 +8,8 @@ use std::process::ExitCode;
 use lateen_peers::peers::{self, Peer};
 use libtest_mimic::{Arguments, Failed, Trial};
 
+#[path = "peers/clients.rs"]
+mod clients;
 #[path = "peers/differential.rs"]
 mod differential;
 #[path = "peers/smuggling.rs"]
@@ -21,7 +23,7 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Arguments::from_args();
-    let cases = [differential::CASES, smuggling::CASES];
+    let cases = [differential::CASES, smuggling::CASES, clients::CASES];
     let trials = cases.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
