@@ -3,14 +3,15 @@
 use std::ffi::OsString;
 use std::fs;
 use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 use rustix::thread::CpuSet;
 
-use crate::relay;
+use crate::{engine, relay};
 
 /// `__on CORE PROGRAM ARGUMENTS`: run a program on one core.
 const ON: &str = "__on";
@@ -18,6 +19,8 @@ const ON: &str = "__on";
 const LATEEN: &str = "__lateen";
 /// `__relay LISTEN BACKEND`: be the floor.
 const RELAY: &str = "__relay";
+/// `__engine`: measure decisions in a fresh process, and print what was found.
+const ENGINE: &str = "__engine";
 
 /// Takes another role when the first argument says so.
 pub(crate) fn become_what_was_asked() -> Option<ExitCode> {
@@ -27,6 +30,7 @@ pub(crate) fn become_what_was_asked() -> Option<ExitCode> {
     let result = match role.to_str()? {
         ON => run_on_core(&rest),
         RELAY => relay::run(&rest),
+        ENGINE => engine::measure_and_print(),
         LATEEN => return Some(lateen_cli::main([OsString::from("lateen")].into_iter().chain(rest))),
         _ => return None,
     };
@@ -54,6 +58,9 @@ pub(crate) fn pin(core: usize) -> anyhow::Result<()> {
     rustix::thread::sched_setaffinity(None, &cores).with_context(|| format!("use core {core}"))
 }
 
+/// How long one may take to end.
+const STOP: Duration = Duration::from_secs(30);
+
 /// A process that is measured; killed when dropped.
 pub(crate) struct Measured {
     child: Child,
@@ -73,10 +80,26 @@ pub(crate) fn lateen(core: usize) -> anyhow::Result<Command> {
     Ok(command)
 }
 
+/// The same under callgrind, which counts instructions into a file.
+pub(crate) fn counted_lateen(core: usize, to: &Path) -> anyhow::Result<Command> {
+    let mut command = on_core(core, "valgrind")?;
+    command.args(["--tool=callgrind", "--quiet"]);
+    command.arg(format!("--callgrind-out-file={}", to.display()));
+    command.arg(std::env::current_exe()?).arg(LATEEN);
+    Ok(command)
+}
+
 /// A command that runs this program on `core` as the floor.
 pub(crate) fn relay(core: usize) -> anyhow::Result<Command> {
     let mut command = on_core(core, std::env::current_exe()?)?;
     command.arg(RELAY);
+    Ok(command)
+}
+
+/// A command that runs this program on `core` to measure decisions.
+pub(crate) fn engine(core: usize) -> anyhow::Result<Command> {
+    let mut command = on_core(core, std::env::current_exe()?)?;
+    command.arg(ENGINE);
     Ok(command)
 }
 
@@ -100,16 +123,32 @@ impl Measured {
 
     /// Resident memory in bytes.
     pub(crate) fn memory(&self) -> anyhow::Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
-        Ok(kib.context("VmRSS is not readable")? * 1024)
+        memory_of(&self.child.id().to_string())
+    }
+
+    /// Asks it to end, and waits until it has.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        rustix::process::kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let start = Instant::now();
+        while self.is_alive() {
+            anyhow::ensure!(start.elapsed() < STOP, "it does not end when asked to");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(())
     }
 
     /// Whether it still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
+}
+
+/// Resident memory of a process, in bytes.
+pub(crate) fn memory_of(process: &str) -> anyhow::Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    Ok(kib.context("VmRSS is not readable")? * 1024)
 }
 
 impl Drop for Measured {

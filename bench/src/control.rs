@@ -15,8 +15,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use lateen_cli::args::parse_duration;
-use lateen_cli::output::{Output, Table};
+use lateen_cli::output::Output;
 use serde::Serialize;
+use serde_json::json;
 
 use self::clients::{Clients, Delays};
 use self::mesh::Mesh;
@@ -24,10 +25,11 @@ use self::plane::{Plane, Started};
 use crate::child;
 use crate::figures::{Figure, quantile};
 use crate::http::LOAD_CORE;
-use crate::machine::{Machine, write_record};
+use crate::machine::Machine;
+use crate::sheet::{self, Sheet};
 
 /// Measure the control plane alone.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct ControlArgs {
     /// Services of the mesh.
     #[arg(long, default_value_t = 1_000)]
@@ -57,9 +59,23 @@ pub(crate) struct ControlArgs {
     #[arg(long, default_value = "30s", value_name = "TIME", value_parser = parse_duration)]
     duration: Duration,
 
+    /// A small mesh and a short stream, to see that everything works.
+    #[arg(long)]
+    quick: bool,
+
     /// Directory of results.
     #[arg(long, value_name = "DIR", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
     results: PathBuf,
+}
+
+impl ControlArgs {
+    fn settle(mut self) -> Self {
+        if self.quick {
+            (self.services, self.workloads, self.clients) = (100, 1_000, vec![20]);
+            (self.changes, self.duration) = (5, Duration::from_secs(2));
+        }
+        self
+    }
 }
 
 /// What was found with one number of clients.
@@ -89,17 +105,6 @@ struct Measurement {
     memory_mib: f64,
 }
 
-/// Everything of a run, written beside the table.
-#[derive(Debug, Serialize)]
-struct Record<'a> {
-    bench: &'static str,
-    command: String,
-    machine: Machine,
-    services: u32,
-    workloads: u32,
-    measurements: &'a [Measurement],
-}
-
 pub(crate) fn run(args: &ControlArgs, output: &mut Output) -> anyhow::Result<()> {
     let machine = Machine::here();
     machine.must_have_two_cores()?;
@@ -107,20 +112,14 @@ pub(crate) fn run(args: &ControlArgs, output: &mut Output) -> anyhow::Result<()>
     child::pin(LOAD_CORE)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut measurements = Vec::new();
+    let args = &args.clone().settle();
     for clients in &args.clients {
         let measured = runtime.block_on(measure(args, *clients, output));
         measurements.push(measured.with_context(|| format!("measure {clients} clients"))?);
     }
-    print(args, &measurements, output)?;
-    let record = Record {
-        bench: "control",
-        command: std::env::args().skip(1).collect::<Vec<_>>().join(" "),
-        machine,
-        services: args.services,
-        workloads: args.workloads,
-        measurements: &measurements,
-    };
-    write_record(&args.results, record.bench, &record, output)
+    let sheet = summary(args, &measurements);
+    let details = json!({ "measurements": measurements });
+    sheet::publish(&args.results, "control", &machine, &[sheet], &[], details, output)
 }
 
 async fn measure(args: &ControlArgs, count: u32, output: &mut Output) -> anyhow::Result<Measurement> {
@@ -175,14 +174,15 @@ async fn measure(args: &ControlArgs, count: u32, output: &mut Output) -> anyhow:
     })
 }
 
-fn print(args: &ControlArgs, measurements: &[Measurement], output: &mut Output) -> anyhow::Result<()> {
+fn summary(args: &ControlArgs, measurements: &[Measurement]) -> Sheet {
     let (services, workloads) = (args.services, args.workloads);
-    output.line(format_args!("\n{services} services, {workloads} workloads\n"))?;
-    let mut table = Table::without_head();
+    let title = format!("The control plane alone: {services} services, {workloads} workloads");
+    let clients = measurements.iter().map(|m| format!("{} proxies", m.clients));
+    let heads = [String::new()].into_iter().chain(clients).collect();
+    let mut sheet = Sheet { title, heads, rows: Vec::new() };
     let mut row = |name: String, value: &dyn Fn(&Measurement) -> String| {
-        table.row([name].into_iter().chain(measurements.iter().map(value)));
+        sheet.row([name].into_iter().chain(measurements.iter().map(value)));
     };
-    row("clients".to_owned(), &|m| m.clients.to_string());
     row("start to ready: ms".to_owned(), &|m| format!("{:.0}", m.start.millis));
     row("start to ready: CPU ms".to_owned(), &|m| format!("{:.0}", m.start.cpu_millis));
     row("memory when ready: MiB".to_owned(), &|m| format!("{:.0}", m.start.memory_mib));
@@ -206,8 +206,7 @@ fn print(args: &ControlArgs, measurements: &[Measurement], output: &mut Output) 
     });
     row("CPU ms per change of the stream".to_owned(), &|m| format!("{:.2}", m.stream_cpu_millis_per_change));
     row("memory at the end: MiB".to_owned(), &|m| format!("{:.0}", m.memory_mib));
-    output.line(table.numbers_from(1))?;
-    Ok(())
+    sheet
 }
 
 fn millis(time: Duration) -> f64 {

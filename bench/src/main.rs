@@ -12,12 +12,20 @@ mod backend;
 mod child;
 mod contender;
 mod control;
+mod docs;
+mod drive;
+mod engine;
 mod envoy;
 mod figures;
 mod http;
+mod instructions;
 mod machine;
+mod memory;
+mod others;
 mod ours;
 mod relay;
+mod shape;
+mod sheet;
 
 use std::process::ExitCode;
 
@@ -37,6 +45,16 @@ struct Cli {
 enum Bench {
     Http(http::HttpArgs),
     Control(control::ControlArgs),
+    Memory(memory::MemoryArgs),
+    Engine(engine::EngineArgs),
+    Instructions(instructions::InstructionsArgs),
+    /// All of these, one after the other, each in a process of its own.
+    All {
+        /// Short runs, to see that everything works.
+        #[arg(long)]
+        quick: bool,
+    },
+    Docs(docs::DocsArgs),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +67,11 @@ fn main() -> ExitCode {
     let result = match cli.bench {
         Bench::Http(args) => http::run(&args, &mut output),
         Bench::Control(args) => control::run(&args, &mut output),
+        Bench::Memory(args) => memory::run(&args, &mut output),
+        Bench::Engine(args) => engine::run(&args, &mut output),
+        Bench::Instructions(args) => instructions::run(&args, &mut output),
+        Bench::All { quick } => all(quick),
+        Bench::Docs(args) => docs::run(&args, &mut output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -57,4 +80,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn all(quick: bool) -> anyhow::Result<()> {
+    for bench in ["engine", "memory", "http", "control"] {
+        let mut command = std::process::Command::new(std::env::current_exe()?);
+        command.arg(bench);
+        if quick && bench != "engine" {
+            command.arg("--quick");
+        }
+        let status = command.status()?;
+        anyhow::ensure!(status.success(), "{bench} failed: {status}");
+    }
+    Ok(())
 }

@@ -4,6 +4,8 @@
 //! Plain mode's listeners stand in for redirected traffic, so that no namespace is needed and every
 //! contender is reached over the same loopback.
 
+pub(crate) mod objects;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -11,110 +13,171 @@ use std::time::{Duration, SystemTime};
 
 use lateen_model::{Identity, Instance, Labels, Namespace, NodeName, ServiceAccount, TrustDomain, Tunnel};
 use lateen_pki::{Issuer, PrivateKey, Root, SecretPem, csr};
-use lateen_world::{Change, Settings, World};
+use lateen_world::{Change, Settings, Severity, World};
 use serde_json::{Value, json};
 
+use self::objects::{HOST, HOST_HTTP2, PORT};
 use crate::child::{self, Measured};
-use crate::contender::{CORE, Stage, free_address};
-
-/// The service that is called.
-pub(crate) const HOST: &str = "backend.default.svc.cluster.local";
+use crate::contender::{CORE, Running, Stage, free_address};
 
 /// Who calls, as the backend is told behind a pair.
 pub(crate) const CALLER: &str = "uri=spiffe://cluster.local/ns/default/sa/client";
 
-/// The service's port.
-const PORT: u16 = 80;
-
 /// Where HBONE is listened for.
 const HBONE: u16 = 15008;
 
-/// The address of the backend's workload in the pair: its sidecar listens there, on HBONE's own port.
-const SERVER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 99, 15, 8));
-
-/// Other services that the callers could call.
-const OTHERS: usize = 20;
-
-/// Where the load connects, and what is measured.
-type Started = (SocketAddr, Vec<Measured>);
-
-/// One hop, out: the backend has no proxy.
-pub(crate) fn outbound(stage: &Stage) -> anyhow::Result<Started> {
-    let files = Files::new(stage, "outbound")?;
-    files.write_mesh(stage.backend, Tunnel::None)?;
-    let address = free_address()?;
-    let listen = json!([{ "listen": address, "host": HOST, "port": PORT }]);
-    let client = files.start("client", &json!({ "hbone": free_address()?, "outbound": listen }))?;
-    Ok((address, vec![client]))
+/// One hop, out: the backend has no proxy, and the mesh is two services.
+pub(crate) fn minimal(stage: &Stage) -> anyhow::Result<Running> {
+    let files = Files::new(stage, "minimal")?;
+    let backends = [stage.http1.port(), stage.http2.port()];
+    files.write_mesh(objects::minimal(backends, false), LOCAL, Tunnel::None)?;
+    let (listen, http1, http2) = outbound()?;
+    let plain = json!({ "hbone": free_address()?, "outbound": listen });
+    let client = files.start("client", "sidecar", Some(&plain))?;
+    Ok(Running { http1, http2, processes: vec![client] })
 }
 
-/// One hop, in: callers come in plaintext.
-pub(crate) fn inbound(stage: &Stage) -> anyhow::Result<Started> {
-    let files = Files::new(stage, "inbound")?;
-    let address = SocketAddr::new(SERVER, free_address()?.port());
-    files.write_mesh(address, Tunnel::Hbone)?;
-    let listen = json!([{ "listen": address, "forward": stage.backend }]);
-    let hbone = SocketAddr::new(SERVER, HBONE);
-    let server = files.start("backend", &json!({ "hbone": hbone, "inbound": listen }))?;
-    Ok((address, vec![server]))
+/// One hop with everything: a gateway has routes and policies at once.
+pub(crate) fn gateway(stage: &Stage, is_logged: bool) -> anyhow::Result<Running> {
+    let files = Files::new(stage, if is_logged { "gateway-logged" } else { "gateway" })?;
+    let address = free_address()?;
+    let backends = [stage.http1.port(), stage.http2.port()];
+    let text = objects::full(backends, address.port(), is_logged);
+    files.write_mesh(text, LOCAL, Tunnel::None)?;
+    Ok(Running::one(address, files.start("gateway", "gateway", None)?))
 }
 
 /// Both, with mTLS between them.
-pub(crate) fn pair(stage: &Stage) -> anyhow::Result<Started> {
+pub(crate) fn pair(stage: &Stage) -> anyhow::Result<Running> {
     let files = Files::new(stage, "pair")?;
-    let application = SocketAddr::new(SERVER, free_address()?.port());
-    files.write_mesh(application, Tunnel::Hbone)?;
-    let listen = json!([{ "listen": application, "forward": stage.backend }]);
-    let hbone = SocketAddr::new(SERVER, HBONE);
-    let server = files.start("backend", &json!({ "hbone": hbone, "inbound": listen }))?;
-    let address = free_address()?;
-    let listen = json!([{ "listen": address, "host": HOST, "port": PORT }]);
-    let client = files.start("client", &json!({ "hbone": free_address()?, "outbound": listen }))?;
-    Ok((address, vec![client, server]))
+    let (server, _) = serving(stage, &files)?;
+    let (listen, http1, http2) = outbound()?;
+    let plain = json!({ "hbone": free_address()?, "outbound": listen });
+    let client = files.start("client", "sidecar", Some(&plain))?;
+    Ok(Running { http1, http2, processes: vec![client, server] })
+}
+
+/// The serving half of a pair, and where it listens for HBONE.
+pub(crate) fn server_of(stage: &Stage) -> anyhow::Result<(Measured, SocketAddr, Authority)> {
+    let files = Files::new(stage, "server")?;
+    let (server, hbone) = serving(stage, &files)?;
+    Ok((server, hbone, files.authority))
+}
+
+/// Writes the mesh of a pair and starts the sidecar of the backend.
+fn serving(stage: &Stage, files: &Files) -> anyhow::Result<(Measured, SocketAddr)> {
+    let address = server_address();
+    let ports = [free_address()?.port(), free_address()?.port()];
+    let gateway_port = free_address()?.port();
+    files.write_mesh(objects::full(ports, gateway_port, false), address, Tunnel::Hbone)?;
+    let forward =
+        |port: u16, to: SocketAddr| json!({ "listen": SocketAddr::new(address, port), "forward": to });
+    let inbound = json!([forward(ports[0], stage.http1), forward(ports[1], stage.http2)]);
+    let hbone = SocketAddr::new(address, HBONE);
+    let server = files.start("backend", "sidecar", Some(&json!({ "hbone": hbone, "inbound": inbound })))?;
+    Ok((server, hbone))
+}
+
+const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// The address of the backend's workload in a pair: its sidecar listens there on HBONE's own port, so each run
+/// has an address of its own.
+fn server_address() -> IpAddr {
+    let [_, b, c, d] = std::process::id().to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(127, 64 + b % 64, c, d.max(1)))
+}
+
+/// Listeners for callers of both services.
+fn outbound() -> anyhow::Result<(Value, SocketAddr, SocketAddr)> {
+    let (http1, http2) = (free_address()?, free_address()?);
+    let listen = |at: SocketAddr, host: &str| json!({ "listen": at, "host": host, "port": PORT });
+    Ok((json!([listen(http1, HOST), listen(http2, HOST_HTTP2)]), http1, http2))
+}
+
+/// Files of a certificate, its key and the roots of others.
+pub(crate) struct Certificate {
+    pub(crate) chain: PathBuf,
+    pub(crate) key: PathBuf,
+    pub(crate) roots: PathBuf,
+}
+
+/// A root of our own, for proxies whose certificates are files.
+pub(crate) struct Authority {
+    directory: PathBuf,
+    issuer: Issuer,
+}
+
+impl Authority {
+    pub(crate) fn new(directory: PathBuf) -> anyhow::Result<Self> {
+        std::fs::create_dir_all(&directory)?;
+        let root = Root::generate(&TrustDomain::default(), SystemTime::now());
+        let (chain, _) = root.to_pem();
+        std::fs::write(directory.join("root.pem"), &chain)?;
+        Ok(Authority { directory, issuer: Issuer::new(root, DAY) })
+    }
+
+    /// The roots that peers' certificates must lead to.
+    pub(crate) fn roots(&self) -> PathBuf {
+        self.directory.join("root.pem")
+    }
+
+    /// A certificate for a service account of the namespace `default`.
+    pub(crate) fn certify(&self, name: &str) -> anyhow::Result<Certificate> {
+        let account = ServiceAccount::parse(name)?;
+        let identity = Identity::new(TrustDomain::default(), Namespace::default(), account);
+        // Our own keys never leave memory; this one must be told to another process.
+        let key_text = rcgen::KeyPair::generate()?.serialize_pem();
+        let key = PrivateKey::from_pem(&SecretPem::new(key_text.clone()))?;
+        let request = csr::Request::parse(&csr::make(&key, &identity))?;
+        let issued = self.issuer.issue(&request, &identity, DAY, SystemTime::now())?;
+        let (chain, key) =
+            (self.directory.join(format!("{name}.pem")), self.directory.join(format!("{name}.key")));
+        std::fs::write(&chain, issued.to_pem())?;
+        std::fs::write(&key, key_text)?;
+        Ok(Certificate { chain, key, roots: self.roots() })
+    }
 }
 
 /// The files of one mesh.
 struct Files {
     directory: PathBuf,
-    issuer: Issuer,
+    authority: Authority,
+    callgrind: Option<PathBuf>,
 }
 
 impl Files {
     fn new(stage: &Stage, name: &str) -> anyhow::Result<Self> {
         let directory = stage.scratch.join(name);
-        std::fs::create_dir_all(&directory)?;
-        let root = Root::generate(&TrustDomain::default(), SystemTime::now());
-        let (chain, _) = root.to_pem();
-        std::fs::write(directory.join("root.pem"), &chain)?;
-        Ok(Files { directory, issuer: Issuer::new(root, DAY) })
+        Ok(Files {
+            authority: Authority::new(directory.clone())?,
+            directory,
+            callgrind: stage.callgrind.clone(),
+        })
     }
 
-    /// Writes the mesh as both proxies know it.
-    fn write_mesh(&self, backend: SocketAddr, tunnel: Tunnel) -> anyhow::Result<()> {
+    /// Writes the mesh as all proxies know it. A field that is not enforced yet is left to say so in the table's
+    /// notes; anything else that is wrong is an error.
+    fn write_mesh(&self, objects: String, backend: IpAddr, tunnel: Tunnel) -> anyhow::Result<()> {
         let mut world = World::new(Settings::default());
-        let text = objects(backend.port());
-        let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let mut changes = vec![
-            Change::SetFile { path: "bench.yaml".into(), text },
-            Change::SetInstance(instance("backend", backend.ip(), tunnel)?),
-            Change::SetInstance(instance("client", local, Tunnel::Hbone)?),
-        ];
-        for number in 0..OTHERS {
-            changes.push(Change::SetInstance(instance(&format!("other-{number}"), local, Tunnel::None)?));
-        }
-        let outcome = world.apply(changes);
+        let outcome = world.apply(vec![
+            Change::SetFile { path: "bench.yaml".into(), text: objects },
+            Change::SetInstance(instance("backend", backend, tunnel)?),
+            Change::SetInstance(instance("client", LOCAL, Tunnel::Hbone)?),
+            Change::SetInstance(instance("gateway", LOCAL, Tunnel::None)?),
+        ]);
         let problems = world.problems();
-        anyhow::ensure!(problems.is_empty(), "the bench's own objects have problems: {problems:?}");
+        let wrong: Vec<_> = problems.iter().filter(|p| p.severity != Severity::Unsupported).collect();
+        anyhow::ensure!(wrong.is_empty(), "the bench's own objects have problems: {wrong:?}");
         anyhow::ensure!(!outcome.delta.is_empty(), "the bench's own objects mean nothing");
         std::fs::write(self.directory.join("mesh.yaml"), lateen_wire::json::to_yaml(&world.catalog()))?;
         Ok(())
     }
 
-    /// Starts the sidecar of a workload, with one worker.
-    fn start(&self, name: &str, plain: &Value) -> anyhow::Result<Measured> {
-        let (chain, key) = self.certify(name)?;
+    /// Starts the proxy of a workload, with one worker.
+    fn start(&self, name: &str, role: &str, plain: Option<&Value>) -> anyhow::Result<Measured> {
+        let certificate = self.authority.certify(name)?;
         let bootstrap = json!({
-            "role": "sidecar",
+            "role": role,
             "name": name,
             "namespace": "default",
             "serviceAccount": name,
@@ -124,38 +187,26 @@ impl Files {
             "control": {
                 "from": "files",
                 "resources": self.directory.join("mesh.yaml"),
-                "certificateChain": chain,
-                "privateKey": key,
-                "rootCertificates": self.directory.join("root.pem"),
+                "certificateChain": certificate.chain,
+                "privateKey": certificate.key,
+                "rootCertificates": certificate.roots,
             },
         });
         let path = self.directory.join(format!("{name}.json"));
         std::fs::write(&path, serde_json::to_vec_pretty(&bootstrap)?)?;
-        let mut command = child::lateen(CORE)?;
-        // The access log is written, line by line, to where nobody keeps it, as Envoy's is.
+        let mut command = match &self.callgrind {
+            Some(to) => child::counted_lateen(CORE, &to.join(format!("{name}.out")))?,
+            None => child::lateen(CORE)?,
+        };
+        // Where there is an access log it is written, line by line, to where nobody keeps it, as Envoy's is.
         command.arg("proxy").arg("--bootstrap").arg(path).stdout(Stdio::null()).env("LATEEN_LOG", "error");
         Measured::start(command)
-    }
-
-    fn certify(&self, name: &str) -> anyhow::Result<(PathBuf, PathBuf)> {
-        let account = ServiceAccount::parse(name)?;
-        let identity = Identity::new(TrustDomain::default(), Namespace::default(), account);
-        // Our own keys never leave memory; this one must be told to another process.
-        let key_text = rcgen::KeyPair::generate()?.serialize_pem();
-        let key = PrivateKey::from_pem(&SecretPem::new(key_text.clone()))?;
-        let request = csr::Request::parse(&csr::make(&key, &identity))?;
-        let issued = self.issuer.issue(&request, &identity, DAY, SystemTime::now())?;
-        let (chain_path, key_path) =
-            (self.directory.join(format!("{name}.pem")), self.directory.join(format!("{name}.key")));
-        std::fs::write(&chain_path, issued.to_pem())?;
-        std::fs::write(&key_path, key_text)?;
-        Ok((chain_path, key_path))
     }
 }
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-fn instance(name: &str, address: IpAddr, tunnel: Tunnel) -> anyhow::Result<Instance> {
+pub(crate) fn instance(name: &str, address: IpAddr, tunnel: Tunnel) -> anyhow::Result<Instance> {
     Ok(Instance {
         name: name.into(),
         namespace: Namespace::default(),
@@ -170,55 +221,20 @@ fn instance(name: &str, address: IpAddr, tunnel: Tunnel) -> anyhow::Result<Insta
     })
 }
 
-/// The backend with its route and its policies, and services beside it.
-fn objects(target_port: u16) -> String {
-    let others: String = (0..OTHERS).map(|number| service(&format!("other-{number}"), target_port)).collect();
-    format!("{}{others}{ROUTE}{POLICIES}", service("backend", target_port))
+/// What of the objects is read and not enforced yet.
+pub(crate) fn unsupported() -> Vec<String> {
+    let mut world = World::new(Settings::default());
+    world.apply(vec![Change::SetFile { path: "bench.yaml".into(), text: objects::full([1, 2], 3, false) }]);
+    let problems = world.problems();
+    let mut fields: Vec<String> = problems
+        .into_iter()
+        .filter(|problem| problem.severity == Severity::Unsupported)
+        .filter_map(|problem| problem.field.map(|field| field.to_string()))
+        .collect();
+    fields.sort();
+    fields.dedup();
+    fields
 }
-
-fn service(name: &str, target_port: u16) -> String {
-    format!(
-        "---
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}, namespace: default}}
-spec:
-  selector: {{app: {name}}}
-  ports: [{{name: http, port: {PORT}, targetPort: {target_port}}}]
-"
-    )
-}
-
-const ROUTE: &str = "---
-apiVersion: networking.istio.io/v1
-kind: VirtualService
-metadata: {name: backend, namespace: default}
-spec:
-  hosts: [backend]
-  http:
-  - match: [{headers: {end-user: {exact: nobody}}}]
-    route: [{destination: {host: other-1}}]
-  - timeout: 15s
-    retries: {attempts: 2, retryOn: 'connect-failure,refused-stream,unavailable'}
-    route: [{destination: {host: backend}}]
-";
-
-const POLICIES: &str = "---
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: deny-admin, namespace: default}
-spec:
-  selector: {matchLabels: {app: backend}}
-  action: DENY
-  rules: [{to: [{operation: {paths: ['/admin*']}}]}]
----
-apiVersion: security.istio.io/v1
-kind: AuthorizationPolicy
-metadata: {name: allow-reading, namespace: default}
-spec:
-  selector: {matchLabels: {app: backend}}
-  rules: [{to: [{operation: {methods: ['GET'], paths: ['/*']}}]}]
-";
 
 #[cfg(test)]
 mod tests {
@@ -227,15 +243,15 @@ mod tests {
     #[test]
     fn the_objects_are_right_and_their_dump_can_be_loaded() {
         let scratch = std::env::temp_dir().join(format!("lateen-bench-test-{}", std::process::id()));
-        let backend = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-        let stage = Stage { backend, envoy: None, scratch: scratch.clone() };
+        let address = SocketAddr::new(LOCAL, 1);
+        let stage =
+            Stage { http1: address, http2: address, envoy: None, scratch: scratch.clone(), callgrind: None };
         let files = Files::new(&stage, "mesh").unwrap();
-        files.write_mesh(backend, Tunnel::Hbone).unwrap();
+        files.write_mesh(objects::full([1, 2], 3, false), LOCAL, Tunnel::Hbone).unwrap();
         let dump = std::fs::read_to_string(scratch.join("mesh/mesh.yaml")).unwrap();
         let loaded = lateen_wire::json::from_yaml(&dump).unwrap();
         assert!(loaded.refused.is_empty());
-        let (chain, _) = files.certify("client").unwrap();
-        assert!(chain.exists());
+        assert!(files.authority.certify("client").unwrap().chain.exists());
         std::fs::remove_dir_all(scratch).unwrap();
     }
 }

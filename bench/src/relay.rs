@@ -25,6 +25,8 @@ pub(crate) fn run(arguments: &[OsString]) -> anyhow::Result<()> {
 struct End {
     stream: TcpStream,
     other: i32,
+    /// What the other sent and this one could not take yet; the other is not read meanwhile.
+    backlog: Vec<u8>,
 }
 
 struct Relay {
@@ -56,7 +58,9 @@ impl Relay {
                 }
                 // The end may have come with the last bytes, without an event of its own.
                 let is_last = flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
-                if self.relay(descriptor, &mut buffer).is_err() || is_last {
+                let moved = self.relieve(descriptor, &mut buffer);
+                let moved = moved.and_then(|()| self.relay(descriptor, &mut buffer));
+                if moved.is_err() || is_last {
                     self.close(descriptor);
                 }
             }
@@ -70,28 +74,42 @@ impl Relay {
             for (stream, other) in [(client, descriptors[1]), (server, descriptors[0])] {
                 stream.set_nodelay(true)?;
                 stream.set_nonblocking(true)?;
-                let flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
+                let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
                 epoll::add(&self.epoll, &stream, data(stream.as_raw_fd()), flags)?;
-                self.ends.insert(stream.as_raw_fd(), End { stream, other });
+                self.ends.insert(stream.as_raw_fd(), End { stream, other, backlog: Vec::new() });
             }
         }
         Ok(())
     }
 
+    /// Sends what had to wait; once all is sent the other end is read again.
+    fn relieve(&mut self, descriptor: i32, buffer: &mut [u8]) -> io::Result<()> {
+        let Some(end) = self.ends.get_mut(&descriptor).filter(|end| !end.backlog.is_empty()) else {
+            return Ok(());
+        };
+        let sent = send(&mut end.stream, &end.backlog)?;
+        end.backlog.drain(..sent);
+        let (is_relieved, other) = (end.backlog.is_empty(), end.other);
+        if is_relieved { self.relay(other, buffer) } else { Ok(()) }
+    }
+
     /// Passes on all that can be read now. An error, or the end, closes both.
     fn relay(&mut self, descriptor: i32, buffer: &mut [u8]) -> io::Result<()> {
         loop {
+            let Some(other) = self.ends.get(&descriptor).map(|end| end.other) else { return Ok(()) };
+            if self.ends.get(&other).is_none_or(|to| !to.backlog.is_empty()) {
+                return Ok(());
+            }
             let Some(end) = self.ends.get_mut(&descriptor) else { return Ok(()) };
-            let other = end.other;
             let count = match end.stream.read(buffer) {
                 Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error),
             };
-            let Some(end) = self.ends.get_mut(&other) else { return Ok(()) };
-            // The bodies of this bench fit any socket buffer; a partial write would be an error.
-            end.stream.write_all(&buffer[..count])?;
+            let Some(to) = self.ends.get_mut(&other) else { return Ok(()) };
+            let sent = send(&mut to.stream, &buffer[..count])?;
+            to.backlog.extend_from_slice(&buffer[sent..count]);
             // Less than the buffer holds: the socket is empty, and what comes next wakes us.
             if count < buffer.len() {
                 return Ok(());
@@ -103,6 +121,14 @@ impl Relay {
         if let Some(end) = self.ends.remove(&descriptor) {
             self.ends.remove(&end.other);
         }
+    }
+}
+
+/// How much a socket took.
+fn send(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    match stream.write(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        sent => sent,
     }
 }
 
