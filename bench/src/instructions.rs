@@ -42,8 +42,8 @@ pub(crate) struct InstructionsArgs {
 }
 
 /// Requests of the short and of the long run.
-const FEW: u32 = 200;
-const MANY: u32 = 1_200;
+const FEW: u32 = 500;
+const MANY: u32 = 4_500;
 
 /// What a budget may be passed by: compilers differ a little from release to release.
 const TOLERANCE: f64 = 1.08;
