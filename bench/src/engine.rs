@@ -199,6 +199,9 @@ impl Headers for NoHeaders {
     fn get(&self, _: &str) -> Option<std::borrow::Cow<'_, str>> {
         None
     }
+    fn any(&self, _: &str, _: &mut dyn FnMut(&str) -> bool) -> bool {
+        false
+    }
 }
 
 fn facts(direction: Direction, destination: &str) -> anyhow::Result<ConnectionFacts> {
