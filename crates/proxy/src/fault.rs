@@ -49,6 +49,8 @@ pub enum Reason {
     Overload,
     /// A body is longer than a policy allows.
     TooLarge,
+    /// The route aborts on purpose.
+    Injected,
     /// The process is ending.
     Draining,
 }
@@ -110,6 +112,7 @@ impl Fault {
         match (self.origin, self.reason) {
             (Origin::Downstream, Reason::Protocol) => "DPE",
             (_, Reason::TooLarge) => "-",
+            (_, Reason::Injected) => "FI",
             (Origin::Downstream, Reason::SlowRequest | Reason::IdleTimeout) => "SI",
             (Origin::Downstream, _) => "DC",
             (
@@ -135,6 +138,7 @@ impl Fault {
             (Origin::Downstream, Reason::Protocol) => "http.invalid_request",
             (Origin::Downstream, Reason::TooLarge) => "request_payload_too_large",
             (_, Reason::TooLarge) => "response_payload_too_large",
+            (_, Reason::Injected) => "fault_filter_abort",
             (Origin::Downstream, Reason::SlowRequest) => "request_timeout",
             (Origin::Downstream, Reason::IdleTimeout) => "downstream_idle_timeout",
             (Origin::Downstream, _) => "downstream_remote_disconnect",

@@ -107,6 +107,8 @@ pub struct Worker {
     pub(crate) tunnels: Tunnels,
     pub(crate) load: LoadTable,
     pub(crate) rates: KnownRates,
+    /// Held once by each copy of a request that is under way.
+    pub(crate) copies: Rc<()>,
     pub(crate) sink: Box<dyn Sink>,
     open: Rc<Open>,
 }
@@ -121,6 +123,7 @@ impl Worker {
             tunnels: Tunnels::default(),
             load: LoadTable::default(),
             rates: KnownRates::default(),
+            copies: Rc::default(),
             sink,
             open: Rc::default(),
             context,

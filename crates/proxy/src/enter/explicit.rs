@@ -60,7 +60,7 @@ pub(crate) async fn connect(worker: Rc<Worker>, connection: Connection, entry: E
             }
             Err(unreached) => {
                 unreached.record(&worker, &entry, &to);
-                Reply { status: 503, body: "the destination cannot be reached" }
+                Reply { status: 503, body: "the destination cannot be reached", grpc_status: None }
             }
         },
         (Ok(()), decision) => {
@@ -71,7 +71,7 @@ pub(crate) async fn connect(worker: Rc<Worker>, connection: Connection, entry: E
             return;
         }
     };
-    let Reply { status, body } = refusal;
+    let Reply { status, body, .. } = refusal;
     let length = body.len();
     let answer =
         format!("HTTP/1.1 {status} Refused\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}");

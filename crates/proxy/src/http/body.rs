@@ -101,6 +101,13 @@ impl Pump {
         self.replay.is_some()
     }
 
+    /// All of the body as it was sent, if it was read to its end and not too long to be kept.
+    #[must_use]
+    pub fn kept(&self) -> Option<&[u8]> {
+        let whole = self.state != State::Moving;
+        self.replay.as_ref().filter(|_| whole).map(|replay| replay.data.as_slice())
+    }
+
     /// Begins again, towards another session. False if that is impossible.
     pub fn rewind(&mut self) -> bool {
         let Some(replay) = &mut self.replay else { return false };

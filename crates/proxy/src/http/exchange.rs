@@ -10,6 +10,7 @@ use lateen_engine::{
     ConnectionFacts, Forward, RequestDecision, RequestFacts, Snapshot, decide_request, normalize_path,
 };
 use lateen_model::AppProtocol;
+use lateen_runtime::live::Pinned;
 use lateen_runtime::random;
 
 use super::body::Pump;
@@ -24,7 +25,9 @@ use crate::health::Active;
 use crate::worker::Worker;
 
 mod answer;
+mod inject;
 mod limit;
+mod mirror;
 mod reach;
 mod record;
 mod relay;
@@ -82,7 +85,7 @@ pub(crate) async fn refuse(
     heads.request.persistent = false;
     let body = if status == 408 { "request timeout" } else { "bad request" };
     let mut exchange = Exchange { worker, entry, down, heads, trip: &mut trip };
-    exchange.answer(reply::Reply { status, body }, None).await;
+    exchange.answer(reply::Reply { status, body, grpc_status: None }, None).await;
     trip.refused(fault, details);
     trip.record(worker, entry, heads);
 }
@@ -152,7 +155,7 @@ impl Exchange<'_> {
         }
     }
 
-    async fn forward(&mut self, snapshot: &Snapshot, forward: Forward) -> Next {
+    async fn forward(&mut self, snapshot: &Pinned<Snapshot>, forward: Forward) -> Next {
         let Forward { mut to, effective } = forward;
         self.trip.effective = Some(Arc::clone(&effective));
         if self.entry.explicit {
@@ -162,6 +165,11 @@ impl Exchange<'_> {
             }
         }
         if let Some(filters) = &effective.filters {
+            if let Some(trouble) = &filters.fault
+                && let Some(next) = Box::pin(self.inject(trouble)).await
+            {
+                return next;
+            }
             filters::request(filters, &mut self.heads.request);
         }
         if self.heads.request.upgrade {
@@ -171,7 +179,11 @@ impl Exchange<'_> {
             AppProtocol::Grpc => grpc_web::translate_request(&mut self.heads.request),
             _ => None,
         };
-        let replay = Some(self.worker.settings().replay);
+        let mut replay = Some(self.worker.settings().replay);
+        if let Some(filters) = effective.filters.as_ref().filter(|filters| !filters.mirrors.is_empty()) {
+            self.trip.copies = self.copies(filters, snapshot);
+            replay = replay.max(self.trip.copies.as_ref().map(|_| mirror::MOST_BODY));
+        }
         let mut pump = if self.heads.request.framing.is_empty() {
             Pump::empty(replay)
         } else {
@@ -179,7 +191,9 @@ impl Exchange<'_> {
         };
         let longest = grpc::shorter(effective.timeout, &self.heads.request);
         let mut total = longest.map(|longest| self.worker.deadlines().after(longest));
-        let way = match self.reach(snapshot, &to, &effective, &mut pump, &mut total).await {
+        let reached = self.reach(snapshot, &to, &effective, &mut pump, &mut total).await;
+        self.send_copies(&pump);
+        let way = match reached {
             Ok(way) => way,
             Err(next) => return next,
         };

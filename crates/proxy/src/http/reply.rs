@@ -13,6 +13,8 @@ pub struct Reply<'a> {
     pub status: u16,
     /// Text for the caller.
     pub body: &'a str,
+    /// What a caller of gRPC is told, where the status does not say it.
+    pub grpc_status: Option<u16>,
 }
 
 impl Reply<'static> {
@@ -30,7 +32,7 @@ impl Reply<'static> {
             503 => "no healthy upstream",
             _ => "the backend of the route does not exist",
         };
-        Self { status: denial.status(), body }
+        Self { status: denial.status(), body, grpc_status: None }
     }
 
     /// To a request that went wrong.
@@ -46,7 +48,7 @@ impl Reply<'static> {
             504 => "upstream request timeout",
             _ => "upstream connect error or disconnect/reset before headers",
         };
-        Self { status, body }
+        Self { status, body, grpc_status: None }
     }
 }
 
@@ -62,7 +64,10 @@ pub fn head(reply: Reply<'_>, request: &RequestHead, response: &mut ResponseHead
             Some(Coding::Binary) => response.fields.add(b"content-type", b"application/grpc-web+proto"),
             Some(Coding::Text) => response.fields.add(b"content-type", b"application/grpc-web-text+proto"),
         }
-        response.fields.add(b"grpc-status", grpc_status(reply.status).to_string().as_bytes());
+        response.fields.add(
+            b"grpc-status",
+            reply.grpc_status.unwrap_or_else(|| grpc_status(reply.status)).to_string().as_bytes(),
+        );
         response.fields.add(b"grpc-message", reply.body.as_bytes());
         response.framing = Framing::None;
         return false;
@@ -94,5 +99,24 @@ pub fn grpc_status(status: u16) -> u16 {
         429 | 502 | 503 => 14,
         504 => 4,
         _ => 2,
+    }
+}
+
+/// The HTTP status that a gRPC status is told by to a caller that speaks no gRPC (google/rpc/code.proto).
+#[must_use]
+pub fn http_status(grpc: u16) -> u16 {
+    match grpc {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
     }
 }

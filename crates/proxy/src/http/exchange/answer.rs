@@ -34,7 +34,7 @@ impl Exchange<'_> {
     }
 
     pub(super) async fn answer_refusal(&mut self, status: u16, body: &'static str, fault: Fault) -> Next {
-        let next = Box::pin(self.answer(reply::Reply { status, body }, None)).await;
+        let next = Box::pin(self.answer(reply::Reply { status, body, grpc_status: None }, None)).await;
         self.trip.fail(fault);
         next
     }

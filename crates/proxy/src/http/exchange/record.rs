@@ -7,8 +7,9 @@ use lateen_engine::{Denial, Effective, Hop, Picked};
 use lateen_model::RequestLimit;
 use lateen_runtime::clock::{self, Instant};
 
+use super::mirror::Copies;
 use super::{Entry, Heads};
-use crate::fault::Fault;
+use crate::fault::{Fault, Reason};
 use crate::http::body::Pump;
 use crate::http::head::{Known, ResponseHead};
 use crate::http::reply;
@@ -29,6 +30,10 @@ pub(crate) struct Trip {
     pub(super) denial: Option<Denial>,
     fault: Option<Fault>,
     details: Option<&'static str>,
+    /// The request was held up on purpose.
+    pub(super) delayed: bool,
+    /// Copies that are to be sent once the request was read.
+    pub(super) copies: Option<Box<Copies>>,
     /// Where the caller stands with the limit that has the least left.
     pub(super) rate: Option<Box<Standing>>,
     /// How large the bodies may be, where a policy says so.
@@ -51,6 +56,8 @@ impl Trip {
             denial: None,
             fault: None,
             details: None,
+            delayed: false,
+            copies: None,
             rate: None,
             sizes: None,
             received: 0,
@@ -110,7 +117,11 @@ impl Trip {
         let denial_details = self.denial.as_ref().map(ToString::to_string);
         let (flags, details) = match (&self.denial, &self.fault) {
             (Some(denial), _) => (denial.flag(), denial_details.as_deref().unwrap_or_default()),
+            (_, Some(fault)) if self.delayed && fault.reason == Reason::Injected => {
+                ("DI,FI", fault.details())
+            }
             (_, Some(fault)) => (fault.flag(), self.details.unwrap_or_else(|| fault.details())),
+            _ if self.delayed => ("DI", "via_upstream"),
             _ => ("-", "via_upstream"),
         };
         let accept = self.picked.as_ref().and_then(|picked| match &picked.hop {

@@ -51,6 +51,7 @@ impl Exchange<'_> {
             if bodiless { Pump::empty(None) } else { Pump::new(None).through(coder).at_most(most) };
         let ended = self.move_bodies(&mut way.lease.session, &mut pump, &mut back, &mut total).await;
         self.trip.moved(&pump, &back);
+        self.send_copies(&pump);
         match ended {
             Ok(()) => {
                 if upstream_persists && pump.is_done() {
