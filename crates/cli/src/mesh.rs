@@ -108,6 +108,7 @@ impl Mesh {
     /// When the state is in use or unusable, or the sandbox or the control plane do not start.
     pub async fn start(options: Options, events: Events) -> anyhow::Result<Self> {
         let home = Home::open(options.state.as_deref())?;
+        home.holds_not(&options.dir)?;
         let ranges = ranges(&options)?;
         // The control plane has a book of its own in the same directory, for services.
         let book = AddressBook::open(home.state().join("pods.json"), ranges)?;

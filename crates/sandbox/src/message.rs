@@ -24,6 +24,10 @@ pub struct PodSpec {
     /// What its `/etc/resolv.conf` says.
     #[serde(default)]
     pub resolver: Option<Resolver>,
+    /// Directories that applications see empty: whoever reaches the mesh's own sockets and keys is whoever it likes.
+    /// Nothing is hidden where a pod has no namespaces.
+    #[serde(default)]
+    pub hidden: Vec<PathBuf>,
 }
 
 /// The content of a `resolv.conf`.

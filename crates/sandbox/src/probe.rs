@@ -83,6 +83,7 @@ pub async fn try_environment(environment: Environment) -> Result<(), Error> {
         addresses: vec![address],
         rules: Some(rules.clone()),
         resolver: None,
+        hidden: Vec::new(),
     };
     let pod = sandbox.make_pod(spec).await?;
     let tried = try_pod(&pod, &rules).await;

@@ -69,6 +69,21 @@ impl Home {
         Ok(Self { state, run, _lock: lock })
     }
 
+    /// Applications do not see the state, so what they work with cannot lie in it.
+    ///
+    /// # Errors
+    /// When `directory` does.
+    pub fn holds_not(&self, directory: &Path) -> anyhow::Result<()> {
+        let directory =
+            fs::canonicalize(directory).with_context(|| format!("find {}", directory.display()))?;
+        if directory.starts_with(&self.state) {
+            let state = self.state.display();
+            return Err(anyhow::anyhow!("{} lies in the state directory {state}", directory.display()))
+                .hint("applications may not see the state; name another place with --state");
+        }
+        Ok(())
+    }
+
     /// What outlives the mesh.
     pub fn state(&self) -> &Path {
         &self.state

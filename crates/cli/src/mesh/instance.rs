@@ -147,6 +147,7 @@ impl Life<'_> {
             addresses: place.networks.clone(),
             rules: (!gateway && shared.environment.has_namespaces()).then(lateen_capture::Rules::default),
             resolver: Some(Resolver::kubernetes(nameservers, &self.process.namespace, "cluster.local")),
+            hidden: vec![shared.home.state().to_owned(), shared.home.run().to_owned()],
         }
     }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -39,6 +40,8 @@ pub(crate) struct Pods {
 
 pub(crate) struct Pod {
     pub(crate) hostname: String,
+    /// What its applications must not see.
+    pub(crate) hidden: Vec<PathBuf>,
     /// Absent without namespaces.
     pub(crate) rooms: Option<Rooms>,
     link: String,
@@ -85,8 +88,14 @@ impl Pods {
         }
         self.made += 1;
         let link = format!("pod{}", self.made);
-        let mut pod =
-            Pod { hostname: spec.hostname.clone(), rooms: None, link, listener: None, quiet_until: None };
+        let mut pod = Pod {
+            hostname: spec.hostname.clone(),
+            hidden: spec.hidden.clone(),
+            rooms: None,
+            link,
+            listener: None,
+            quiet_until: None,
+        };
         let mut warnings = Vec::new();
         if let Some((links, bridge)) = &mut self.bridge {
             let network = Netns::create()?;

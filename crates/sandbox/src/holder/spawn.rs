@@ -21,7 +21,10 @@ use nix::{
 };
 
 use super::{pods::Pod, privileges};
-use crate::{message::ProcessSpec, namespace::raw};
+use crate::{
+    message::{Kind, ProcessSpec},
+    namespace::{overlay, raw},
+};
 
 /// Numbers above all that a supervisor gives out, so that placing one never overwrites another.
 const PARKING: i32 = 200;
@@ -80,7 +83,7 @@ fn become_program(
     prctl::set_pdeathsig(Signal::SIGKILL).during("prctl(PR_SET_PDEATHSIG)")?;
     setpgid(Pid::from_raw(0), Pid::from_raw(0)).during("setpgid()")?;
     raw::reset_signals()?;
-    enter(pod)?;
+    enter(pod, spec.kind)?;
     let directory = spec.cwd.as_deref().unwrap_or(Path::new("/"));
     chdir(directory).during(format!("chdir({})", directory.display()))?;
     let program = find_program(spec)?;
@@ -92,10 +95,15 @@ fn become_program(
     execve(&path, &arguments, &environment).during(format!("execve({})", program.display()))
 }
 
-fn enter(pod: &Pod) -> Result<(), Error> {
+fn enter(pod: &Pod, kind: Kind) -> Result<(), Error> {
     let Some(rooms) = &pod.rooms else { return Ok(()) };
     rooms.network.enter()?;
     rooms.mounts.enter()?;
+    if kind == Kind::Application && !pod.hidden.is_empty() {
+        // In a namespace of its own: the pod's proxy goes on seeing what is hidden here.
+        unshare(CloneFlags::CLONE_NEWNS).during("unshare(CLONE_NEWNS)")?;
+        overlay::hide(&pod.hidden)?;
+    }
     if !pod.hostname.is_empty() {
         unshare(CloneFlags::CLONE_NEWUTS).during("unshare(CLONE_NEWUTS)")?;
         rustix::system::sethostname(pod.hostname.as_bytes()).during("sethostname()")?;

@@ -57,6 +57,16 @@ pub(crate) fn bind_names(resolv_conf: Option<String>, hosts: String) -> Result<V
     bind(&files)
 }
 
+/// Covers directories by empty ones that nobody can write to.
+pub(crate) fn hide(directories: &[PathBuf]) -> Result<(), Error> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    for directory in directories {
+        mount("tmpfs", directory, "tmpfs", flags, Some(c"mode=0555,size=4k"))
+            .during(format!("mount({}, tmpfs)", directory.display()))?;
+    }
+    Ok(())
+}
+
 /// Binds texts over files. A file that does not exist cannot be covered, and is told.
 fn bind(files: &[(PathBuf, String)]) -> Result<Vec<String>, Error> {
     mount("tmpfs", SCRATCH, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(c"mode=0755,size=1m"))

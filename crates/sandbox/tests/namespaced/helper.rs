@@ -26,6 +26,7 @@ pub(crate) fn run_if_asked() {
         ["resolve", name] => resolve(name),
         ["privileges"] => privileges(),
         ["print", path] => print(&std::fs::read_to_string(path).unwrap_or_else(|error| error.to_string())),
+        ["elsewhere", path] => elsewhere(path),
         ["hostname"] => print(&nix::sys::utsname::uname().expect("uname").nodename().to_string_lossy()),
         ["read", descriptor] => {
             print(&std::fs::read_to_string(format!("/proc/self/fd/{descriptor}")).expect("it is open"));
@@ -41,6 +42,14 @@ pub(crate) fn run_if_asked() {
 fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).expect("standard output is open");
+}
+
+/// Prints what every other process that is seen here finds under a path.
+fn elsewhere(path: &str) {
+    for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
+        let other = format!("{}/root{path}", entry.path().display());
+        print(&std::fs::read_to_string(other).unwrap_or_default());
+    }
 }
 
 /// Connects and prints what comes.

@@ -5,12 +5,13 @@ use lateen_sandbox::{Environment, Kind, Pod};
 
 use crate::{
     Case, block_on,
-    shop::{Shop, listen, run},
+    shop::{Shop, listen, run, start},
 };
 
 pub(crate) const CASES: &[(&str, Case)] = &[
     ("applications_have_no_privileges", applications_have_no_privileges),
     ("proxies_keep_what_marks_need", proxies_keep_what_marks_need),
+    ("applications_do_not_see_what_is_the_meshs_own", applications_do_not_see_what_is_the_meshs_own),
 ];
 
 async fn privileges(pod: &Pod, kind: Kind) -> Vec<String> {
@@ -55,6 +56,28 @@ fn proxies_keep_what_marks_need(environment: Environment) {
         assert!(found.contains(&net_admin_alone), "{found:?}");
         assert!(found.contains(&String::from("mark: set")), "{found:?}");
         assert!(found.contains(&String::from("NoNewPrivs: 1")), "{found:?}");
+        shop.close().await;
+    });
+}
+
+/// The key of the authority and the socket that gives out join tokens lie in directories that the user, and so his
+/// programs, may enter.
+fn applications_do_not_see_what_is_the_meshs_own(environment: Environment) {
+    block_on(async {
+        let own = tempfile::tempdir().expect("a directory");
+        let key = own.path().join("root.key");
+        std::fs::write(&key, "secret").expect("written");
+        let key = key.to_str().expect("text");
+        let shop = Shop::open(environment).await;
+        let pod = shop.pod_without(11, None, vec![own.path().to_owned()]).await;
+        assert_eq!(run(&pod, Kind::Proxy, &["print", key]).await, "secret");
+        let read = run(&pod, Kind::Application, &["print", key]).await;
+        assert!(read.contains("No such file"), "{read}");
+        // Nor through the proxy, which sees it: its files belong to who may look into it.
+        let proxy = start(&pod, Kind::Proxy, &["sleep"]).await;
+        let application = run(&pod, Kind::Application, &["elsewhere", key]).await;
+        assert!(!application.contains("secret"), "{application}");
+        drop(proxy);
         shop.close().await;
     });
 }

@@ -1,6 +1,6 @@
 //! A small sandbox for one case.
 
-use std::{net::SocketAddr, os::fd::OwnedFd};
+use std::{net::SocketAddr, os::fd::OwnedFd, path::PathBuf};
 
 use lateen_capture::Rules;
 use lateen_sandbox::{
@@ -29,6 +29,11 @@ impl Shop {
 
     /// The pod number `number`: 198.18.0.`number` and fd6c::`number`.
     pub(crate) async fn pod(&self, number: u8, rules: Option<Rules>) -> Pod {
+        self.pod_without(number, rules, Vec::new()).await
+    }
+
+    /// The same, whose applications do not see these directories.
+    pub(crate) async fn pod_without(&self, number: u8, rules: Option<Rules>, hidden: Vec<PathBuf>) -> Pod {
         let spec = PodSpec {
             name: format!("pod-{number}"),
             hostname: format!("host-{number}"),
@@ -42,6 +47,7 @@ impl Shop {
                 "default",
                 "cluster.local",
             )),
+            hidden,
         };
         let pod = self.sandbox.make_pod(spec).await.expect("a pod");
         assert_eq!(pod.warnings(), [""; 0], "{:?}", self.sandbox.warnings());
