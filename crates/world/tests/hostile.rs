@@ -61,3 +61,21 @@ fn odd_bytes_are_refused_calmly() {
         problems(text.to_owned());
     }
 }
+
+/// What people run into who know YAML a little.
+#[test]
+fn the_traps_of_yaml_say_what_was_meant() {
+    for (text, expected) in [
+        (
+            "hosts: [*.example.com, a]",
+            "expected quotes around a text that begins with `*`: \"*.example.com\"",
+        ),
+        ("hosts:\n  - *", "expected quotes around a text that begins with `*`: \"*\""),
+        ("metadata:\n\tname: x", "expected spaces, no tabs"),
+    ] {
+        let mut world = World::new(Settings::default());
+        world.apply(vec![Change::SetFile { path: "x.yaml".into(), text: text.to_owned() }]);
+        let problems: Vec<String> = world.problems().iter().map(ToString::to_string).collect();
+        assert!(problems.iter().any(|problem| problem.contains(expected)), "{text}: {problems:?}");
+    }
+}

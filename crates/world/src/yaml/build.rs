@@ -100,7 +100,11 @@ impl Builder<'_> {
         let rest = self.document.text.get(start..).unwrap_or_default();
         let end = start + rest.find('\n').unwrap_or(rest.len());
         let span = Span { start: start as u32, end: end as u32, ..span };
-        Draft::error(span, format!("this is not YAML: {}", error.info()))
+        let draft = Draft::error(span, format!("this is not YAML: {}", error.info()));
+        match hint(&error.info(), self.document.text.get(start..).unwrap_or_default()) {
+            Some(expected) => draft.expected(expected),
+            None => draft,
+        }
     }
 
     fn spend(&mut self, nodes: usize, span: Span) -> Result<(), Draft> {
@@ -261,4 +265,13 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
         (None, Ok(number)) if text.bytes().any(|b| b.is_ascii_digit()) => Value::Float(number),
         _ => Value::Text(text.into()),
     }
+}
+
+/// What people meant who ran into one of the traps of YAML.
+fn hint(problem: &str, at: &str) -> Option<String> {
+    if problem.contains("unknown anchor") && at.starts_with('*') {
+        let text: String = at.chars().take_while(|c| !c.is_whitespace() && !",]}#".contains(*c)).collect();
+        return Some(format!("quotes around a text that begins with `*`: \"{text}\""));
+    }
+    problem.contains("tab").then(|| "spaces, no tabs, before the first word of a line".to_owned())
 }
