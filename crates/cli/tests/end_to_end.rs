@@ -8,6 +8,8 @@ mod binary;
 mod check;
 #[path = "end_to_end/completions.rs"]
 mod completions;
+#[path = "end_to_end/dump.rs"]
+mod dump;
 #[path = "end_to_end/echo.rs"]
 mod echo;
 #[path = "end_to_end/explain.rs"]
