@@ -97,8 +97,8 @@ impl Demo {
     /// Walks through all steps, telling each as it begins and as it ends.
     pub async fn walk(&mut self, mut tell: impl FnMut(Progress<'_>)) -> Vec<Step> {
         let mut done = Vec::new();
-        for (name, story) in steps::ALL {
-            tell(Progress::Begins { name, story });
+        for (number, (name, story)) in (1..).zip(steps::ALL) {
+            tell(Progress::Begins { number, name, story });
             let started = Instant::now();
             let measured = steps::take(self, name).await;
             let step = Step::new(name, story, measured, started.elapsed());
@@ -134,6 +134,8 @@ impl Demo {
 pub enum Progress<'a> {
     /// A step begins.
     Begins {
+        /// Which one, from 1.
+        number: usize,
         /// Its name.
         name: &'a str,
         /// What it shows.

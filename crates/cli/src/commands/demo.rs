@@ -88,17 +88,18 @@ fn introduce(demo: &Demo, stood_up: std::time::Duration, output: &mut Output) ->
 }
 
 fn show(progress: &Progress<'_>, output: &mut Output) {
-    let line = match progress {
-        Progress::Begins { story, .. } => styled(DIM, format!("· {story} …")),
-        Progress::Ended(Step { held: true, name, seen, .. }) => {
-            format!("{} {}: {seen}", styled(GOOD, "✓"), styled(STRONG, name))
-        }
-        Progress::Ended(Step { name, seen, .. }) => {
-            format!("{} {}: {seen}", styled(BAD, "✗"), styled(STRONG, name))
+    let lines = match progress {
+        Progress::Begins { number, story, .. } => vec![styled(STRONG, format!("{number}  {story}"))],
+        Progress::Ended(Step { held, seen, shown, .. }) => {
+            let mark = if *held { styled(GOOD, "✓") } else { styled(BAD, "✗") };
+            let shown = shown.iter().map(|line| format!("   {}", styled(DIM, line)));
+            shown.chain([format!("   {mark} {seen}\n")]).collect()
         }
     };
-    // A terminal that is gone does not end the walk.
-    let _ = output.note(line);
+    for line in lines {
+        // A terminal that is gone does not end the walk.
+        let _ = output.note(line);
+    }
 }
 
 fn summary(report: &Report, output: &mut Output) -> anyhow::Result<()> {

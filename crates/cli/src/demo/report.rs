@@ -32,6 +32,9 @@ pub struct Step {
     pub held: bool,
     /// What was seen, in a sentence; why it did not hold, if so.
     pub seen: String,
+    /// What people may want to look at themselves, line by line.
+    #[serde(skip)]
+    pub shown: Vec<String>,
     /// The figures.
     pub measured: serde_json::Value,
     /// How long it took, in milliseconds.
@@ -42,6 +45,7 @@ pub struct Step {
 pub(super) struct Measured {
     pub(super) held: bool,
     pub(super) seen: String,
+    pub(super) shown: Vec<String>,
     pub(super) figures: serde_json::Value,
 }
 
@@ -50,6 +54,7 @@ impl Step {
         let measured = measured.unwrap_or_else(|error| Measured {
             held: false,
             seen: format!("{error:#}"),
+            shown: Vec::new(),
             figures: serde_json::Value::Null,
         });
         Self {
@@ -57,6 +62,7 @@ impl Step {
             story: story.to_owned(),
             held: measured.held,
             seen: measured.seen,
+            shown: measured.shown,
             measured: measured.figures,
             took_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         }

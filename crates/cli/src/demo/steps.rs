@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use lateen_control::api::types::{Proxy, Status};
 use serde_json::json;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -62,14 +63,27 @@ async fn identities(demo: &Demo) -> anyhow::Result<Measured> {
     Ok(Measured {
         held: all_valid && proxies.len() == pods && caller.as_deref() == Some(&front),
         seen: format!(
-            "{} of {pods} proxies hold certificates, the first expires in {} h {} min; details was called by {}",
+            "{} of {pods} proxies hold certificates, the first ends in {} h {} min",
             proxies.len(),
             left / 60,
             left % 60,
-            caller.as_deref().unwrap_or("nobody it knows")
         ),
+        shown: identities_shown(&status, now, caller.as_deref()),
         figures: json!({ "proxies": proxies, "callerOfDetails": caller }),
     })
+}
+
+/// Each proxy with its identity and how long that lasts, and whom details saw.
+fn identities_shown(status: &Status, now: u64, caller: Option<&str>) -> Vec<String> {
+    let width = status.proxies.iter().map(|proxy| proxy.node.len()).max().unwrap_or_default();
+    let line = |proxy: &Proxy| {
+        let left = proxy.certificate_expires.unwrap_or(now).saturating_sub(now);
+        format!("{:width$}  {}  {} h left", proxy.node, proxy.identity, left.div_ceil(3600))
+    };
+    let mut shown: Vec<String> = status.proxies.iter().map(line).collect();
+    shown.sort();
+    shown.push(format!("details says that it was called by {}", caller.unwrap_or("nobody it knows")));
+    shown
 }
 
 async fn encryption(demo: &Demo) -> anyhow::Result<Measured> {
@@ -102,11 +116,14 @@ async fn encryption(demo: &Demo) -> anyhow::Result<Measured> {
     Ok(Measured {
         held: received && all_tls && tls13 > 0 && records > 0 && !leaked,
         seen: format!(
-            "{} streams, {records} encrypted records with {bytes} bytes, TLS 1.3 chosen in {tls13} handshakes; the text sent was {} by details and {} on the wire",
-            recorded.len(),
+            "TLS 1.3, {records} encrypted records; the text sent was {} by details and {} on the wire",
             if received { "received" } else { "NOT received" },
             if leaked { "FOUND" } else { "not found" },
         ),
+        shown: vec![format!(
+            "recorded at the link of details: {} streams, {bytes} encrypted bytes, TLS 1.3 chosen in {tls13} handshakes",
+            recorded.len()
+        )],
         figures: json!({
             "streams": recorded.len(), "records": records, "bytes": bytes, "tls13Handshakes": tls13,
             "allTls": all_tls, "plaintextFound": leaked, "received": received,
@@ -131,13 +148,21 @@ async fn canary(demo: &Demo, to_v1: Option<u32>, share: f64) -> anyhow::Result<M
     Ok(Measured {
         held: other == 0 && (low..=high).contains(&count("v1")),
         seen: format!(
-            "{SPLIT_REQUESTS} requests: v1 {}, v2 {}{}; expected {low} to {high} for v1",
+            "of {SPLIT_REQUESTS} requests {} to v1, {} to v2{} (v1 expected: {low} to {high})",
             count("v1"),
             count("v2"),
-            if other == 0 { String::new() } else { format!(", others {other}") }
+            if other == 0 { String::new() } else { format!(", {other} to others") }
         ),
+        shown: ["v1", "v2"].map(|version| bar(version, count(version))).to_vec(),
         figures: json!({ "requests": SPLIT_REQUESTS, "versions": seen, "expectedV1": [low, high] }),
     })
+}
+
+/// A share of the requests of a split as a bar.
+fn bar(version: &str, count: u64) -> String {
+    const WIDTH: u64 = 50;
+    let full = usize::try_from((count * WIDTH).div_ceil(SPLIT_REQUESTS)).unwrap_or_default();
+    format!("{version} {}{} {count}", "█".repeat(full), "░".repeat(WIDTH as usize - full))
 }
 
 async fn one_user(demo: &Demo) -> anyhow::Result<Measured> {
@@ -146,6 +171,7 @@ async fn one_user(demo: &Demo) -> anyhow::Result<Measured> {
     Ok(Measured {
         held,
         seen: format!("jason saw {}, mary saw {}", listed(&jason), listed(&others)),
+        shown: Vec::new(),
         figures: json!({ "jason": jason, "mary": others }),
     })
 }
@@ -180,18 +206,23 @@ async fn policy(demo: &Demo) -> anyhow::Result<Measured> {
     Ok(Measured {
         held: before == Some(200) && front == Some(403) && reviews == Some(200) && line.is_some(),
         seen: format!(
-            "ratings answered the front page {} and now {}, reviews {}; its log {}",
+            "ratings answered the front page {} and now {}, reviews {}; its log names {}",
             text(before),
             text(front),
             text(reviews),
-            if line.is_some() {
-                format!("names {}", shop::POLICY_NAME)
-            } else {
-                "names no policy".to_owned()
-            }
+            if line.is_some() { shop::POLICY_NAME } else { "no policy" }
         ),
+        shown: line.as_ref().map(log_line).into_iter().collect(),
         figures: json!({ "before": before, "front": front, "reviews": reviews, "logLine": line }),
     })
+}
+
+/// What of a line of the access log says who was refused, and why.
+fn log_line(line: &serde_json::Value) -> String {
+    const KEYS: [&str; 6] =
+        ["method", "path", "response_code", "source_principal", "policy", "response_code_details"];
+    let kept = KEYS.iter().filter_map(|key| Some(((*key).to_owned(), line.get(key)?.clone())));
+    format!("in its log: {}", serde_json::Value::Object(kept.collect()))
 }
 
 async fn killed(demo: &Demo) -> anyhow::Result<Measured> {
@@ -218,11 +249,12 @@ async fn killed(demo: &Demo) -> anyhow::Result<Measured> {
     Ok(Measured {
         held: failed.is_empty() && requests > 0 && back,
         seen: format!(
-            "{requests} requests while process {pid} was killed, {} failed{}; {}",
+            "of {requests} requests while process {pid} was killed {} failed{}; it was {}started again",
             failed.len(),
             failed.first().map(|why| format!(" ({why})")).unwrap_or_default(),
-            if back { "it was started again" } else { "it was NOT started again" }
+            if back { "" } else { "NOT " }
         ),
+        shown: Vec::new(),
         figures: json!({ "requests": requests, "failed": failed.len(), "failures": failed.iter().take(5).collect::<Vec<_>>(), "restarted": back }),
     })
 }
@@ -275,6 +307,7 @@ async fn live_edit(demo: &Demo) -> anyhow::Result<Measured> {
             Some(took) => format!("{took:.1} ms from the save to the first answer from v1"),
             None => format!("not in force after {IN_FORCE:?}"),
         },
+        shown: Vec::new(),
         figures: json!({ "milliseconds": took, "before": before }),
     })
 }
