@@ -4,6 +4,7 @@
 
 mod copies;
 mod cross;
+mod debug;
 mod detect;
 mod doors;
 mod frames;

@@ -25,6 +25,7 @@ use crate::health::Active;
 use crate::worker::Worker;
 
 mod answer;
+mod debug;
 mod inject;
 mod limit;
 mod mirror;

@@ -68,7 +68,7 @@ pub fn head(reply: Reply<'_>, request: &RequestHead, response: &mut ResponseHead
             b"grpc-status",
             reply.grpc_status.unwrap_or_else(|| grpc_status(reply.status)).to_string().as_bytes(),
         );
-        response.fields.add(b"grpc-message", reply.body.as_bytes());
+        response.fields.add(b"grpc-message", &grpc_message(reply.body));
         response.framing = Framing::None;
         return false;
     }
@@ -76,6 +76,18 @@ pub fn head(reply: Reply<'_>, request: &RequestHead, response: &mut ResponseHead
     response.fields.add(b"content-type", b"text/plain");
     response.framing = Framing::Length(reply.body.len() as u64);
     true
+}
+
+/// A message as `grpc-message` carries it: printable ASCII, the rest and the percent sign escaped (PROTOCOL-HTTP2.md).
+fn grpc_message(text: &str) -> Vec<u8> {
+    let mut message = Vec::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => message.push(byte),
+            _ => message.extend_from_slice(format!("%{byte:02X}").as_bytes()),
+        }
+    }
+    message
 }
 
 /// Whether a request is gRPC or gRPC-Web, by its content type.
@@ -118,5 +130,15 @@ pub fn http_status(grpc: u16) -> u16 {
         14 => 503,
         16 => 401,
         _ => 500,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_message_never_ends_a_header() {
+        assert_eq!(grpc_message("50 % \r\nx: y \u{e9}"), b"50 %25 %0D%0Ax: y %C3%A9");
     }
 }

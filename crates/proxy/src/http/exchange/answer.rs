@@ -41,6 +41,8 @@ impl Exchange<'_> {
 
     /// Sends an answer of our own.
     pub(super) async fn answer(&mut self, answer: reply::Reply<'_>, fault: Option<&Fault>) -> Next {
+        let explained = self.explained(answer.body, fault);
+        let answer = reply::Reply { body: explained.as_deref().unwrap_or(answer.body), ..answer };
         let Heads { request, response } = &mut *self.heads;
         let has_body = reply::head(answer, request, response);
         // The other proxy may try elsewhere: our application has not seen the request.
