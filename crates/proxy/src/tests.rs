@@ -15,6 +15,8 @@ mod http2;
 mod limits;
 pub(crate) mod mesh;
 mod pair;
+mod scripted;
 mod semantics;
 mod smuggling;
+mod streams;
 mod upgrades;

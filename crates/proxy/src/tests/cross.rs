@@ -274,3 +274,80 @@ async fn every_message_crosses_every_way() {
         }
     }
 }
+
+/// An answer that comes before the request is complete goes out at once, and so does the rest of the answer.
+#[tokio::test]
+async fn early_answers_cross_every_way() {
+    for (caller_h2, app_h2) in [(false, false), (false, true), (true, false), (true, true)] {
+        let way = format!("HTTP/2: caller {caller_h2}, application {app_h2}");
+        let (mut apps1, mut apps2) = (app().await, app2().await);
+        let (protocol, at) =
+            if app_h2 { (AppProtocol::Http2, apps2.1) } else { (AppProtocol::Http1, apps1.1) };
+        let (_proxy, front) = front(protocol, &[at], |_| ()).await;
+        let early = answer(413, "too much", None);
+        let application = async {
+            if app_h2 {
+                let (request, respond) = in_time(apps2.0.recv()).await.expect("a request");
+                answer_h2(respond, &early).await;
+                Some(request)
+            } else {
+                let mut wire = apps1.0.recv().await.expect("a connection");
+                wire.head().await;
+                answer_h1(&mut wire, &early, false).await;
+                None
+            }
+        };
+        // The body never ends.
+        let calling = async {
+            if caller_h2 {
+                let mut caller = caller2(front).await;
+                let head = Request::post("http://app/").body(()).expect("a request");
+                let (response, mut up) = caller.send_request(head, false).expect("sent");
+                up.send_data(Bytes::from_static(b"begun"), false).expect("sent");
+                let (head, body) = in_time(response).await.expect("a response").into_parts();
+                Message { status: head.status.as_u16(), ..read_h2(body).await }
+            } else {
+                let mut wire = Wire::connect(front).await;
+                wire.send("POST / HTTP/1.1\r\nHost: app\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n")
+                    .await;
+                let head = wire.head().await;
+                read_h1(&mut wire, &head, false).await
+            }
+        };
+        let (_held, seen) = tokio::join!(application, calling);
+        assert_eq!(seen, early, "{way}");
+    }
+}
+
+/// Who gives up on either side ends the other.
+#[tokio::test]
+async fn a_caller_that_gives_up_ends_the_request_every_way() {
+    for (caller_h2, app_h2) in [(false, false), (false, true), (true, false), (true, true)] {
+        let way = format!("HTTP/2: caller {caller_h2}, application {app_h2}");
+        let (mut apps1, mut apps2) = (app().await, app2().await);
+        let (protocol, at) =
+            if app_h2 { (AppProtocol::Http2, apps2.1) } else { (AppProtocol::Http1, apps1.1) };
+        let (proxy, front) = front(protocol, &[at], |_| ()).await;
+        let mut wire = Wire::connect(front).await;
+        let mut stream = None;
+        if caller_h2 {
+            let mut caller = caller2(front).await;
+            let head = Request::get("http://app/x").body(()).expect("a request");
+            stream = Some((caller.send_request(head, true).expect("sent"), caller));
+        } else {
+            wire.send(get("/x")).await;
+        }
+        if app_h2 {
+            let (_request, mut respond) = in_time(apps2.0.recv()).await.expect("a request");
+            drop((wire, stream));
+            let reset = in_time(std::future::poll_fn(|context| respond.poll_reset(context))).await;
+            assert_eq!(reset.expect("a reason"), h2::Reason::CANCEL, "{way}");
+        } else {
+            let mut app = apps1.0.recv().await.expect("a connection");
+            app.head().await;
+            drop((wire, stream));
+            assert_eq!(app.rest().await, "", "{way}");
+        }
+        assert!(proxy.records.wait(1).await[0].starts_with("GET /x 0 DC "), "{way}");
+    }
+}

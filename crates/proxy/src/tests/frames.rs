@@ -511,6 +511,20 @@ async fn a_burst_of_given_up_requests_ends_the_connection() {
     }
 }
 
+/// Whether or not the caller says that it has heard.
+#[tokio::test]
+async fn idle_connections_are_told_and_closed() {
+    let at = echo("app").await;
+    let (_proxy, front) = front(AppProtocol::Http1, &[at], |settings| {
+        settings.idle = std::time::Duration::from_millis(50);
+        settings.head_time = std::time::Duration::from_millis(50);
+    })
+    .await;
+    let mut raw = Raw::connect(front).await;
+    assert_eq!(raw.ends().await, Connection(0));
+    while raw.next().await.is_some() {}
+}
+
 /// A drain says GOAWAY, finishes what is under way and then ends.
 #[tokio::test]
 async fn a_drain_says_so_and_finishes_what_is_under_way() {
@@ -542,4 +556,57 @@ async fn a_drain_says_so_and_finishes_what_is_under_way() {
     let drained = proxy.drain(std::time::Duration::from_secs(20));
     let (drained, ()) = Box::pin(in_time(async { tokio::join!(drained, finishing) })).await;
     assert_eq!(drained, lateen_runtime::drain::Drained::Clean);
+}
+
+/// The application's side as frames: it has read the preface and the head of one request.
+async fn asked(wire: Wire) -> (Raw, u32) {
+    let mut raw = Raw(wire);
+    assert_eq!(raw.0.exactly(PREFACE.len()).await, PREFACE);
+    raw.0.send(frame(SETTINGS, 0, 0, &[])).await;
+    loop {
+        let (kind, _, stream, _) = raw.next().await.expect("a frame");
+        if kind == HEADERS {
+            return (raw, stream);
+        }
+    }
+}
+
+/// What an application says of a request that it has not acted on lets even a POST be sent again; what it may have acted
+/// on does not.
+#[tokio::test]
+async fn requests_that_nobody_acted_on_are_sent_again() {
+    let no_error = [0; 8];
+    let refused = REFUSED_STREAM.to_be_bytes();
+    let internal = 2_u32.to_be_bytes();
+    for (name, kind, payload, again) in [
+        ("GOAWAY before the request", GOAWAY, no_error.as_slice(), true),
+        ("REFUSED_STREAM", RST_STREAM, refused.as_slice(), true),
+        ("INTERNAL_ERROR", RST_STREAM, internal.as_slice(), false),
+    ] {
+        let (mut app, at) = app().await;
+        let (_proxy, front) = front(AppProtocol::Http2, &[at], |_| ()).await;
+        let mut caller = Wire::connect(front).await;
+        caller.send("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 4\r\n\r\nbody").await;
+        let (mut raw, stream) = asked(app.recv().await.expect("a connection")).await;
+        raw.0.send(frame(kind, 0, if kind == GOAWAY { 0 } else { stream }, payload)).await;
+        if !again {
+            assert_eq!(caller.answer().await.0, "HTTP/1.1 503 Service Unavailable", "{name}");
+            continue;
+        }
+        let (mut raw, stream) = if kind == GOAWAY {
+            // Its connection ends, so there is another.
+            let next = app.recv().await.expect("another connection");
+            asked(next).await
+        } else {
+            loop {
+                let (kind, _, stream, _) = raw.next().await.expect("a frame");
+                if kind == HEADERS {
+                    break (raw, stream);
+                }
+            }
+        };
+        // `:status: 204`, as the table of HPACK has it.
+        raw.0.send(frame(HEADERS, END_STREAM | END_HEADERS, stream, &[0x89])).await;
+        assert_eq!(caller.head().await, "HTTP/1.1 204 No Content\r\n\r\n", "{name}");
+    }
 }

@@ -244,13 +244,18 @@ async fn an_endpoint_that_cannot_be_reached_is_left_out() {
     let alive = echo("alive").await;
     let (proxy, front) = front(HTTP, &[dead, alive], |_| ()).await;
     let mut caller = Wire::connect(front).await;
+    let mut second_tries = 0;
     // So many that the dice fall on the dead one.
     for _ in 0..40 {
-        let request = "POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 4\r\n\r\nbody";
+        let request =
+            "POST / HTTP/1.1\r\nHost: app\r\nx-envoy-attempt-count: 7\r\nContent-Length: 4\r\n\r\nbody";
         let (status, body) = caller.ask(request).await;
         assert!(status == "HTTP/1.1 200 OK" && body.ends_with("body"), "{status} {body}");
+        assert!(!body.contains("attempt-count: 7"), "{body}");
+        second_tries += usize::from(body.contains("x-envoy-attempt-count: 2\r\n"));
     }
     let records = proxy.records.wait(40).await;
+    assert_eq!(records.iter().filter(|line| line.ends_with("tries=2")).count(), second_tries);
     assert!(records.iter().any(|line| line.ends_with("tries=2")), "{records:?}");
 }
 

@@ -219,7 +219,7 @@ impl Drop for Proxy {
     }
 }
 
-fn compile(viewer: Viewer, resources: Vec<Arc<Entry>>) -> Arc<Snapshot> {
+pub(crate) fn compile(viewer: Viewer, resources: Vec<Arc<Entry>>) -> Arc<Snapshot> {
     Compiler::new(viewer).apply(&Delta { set: resources, removed: Vec::new() })
 }
 

@@ -97,15 +97,19 @@ where
                 ending = true;
                 // GOAWAY: what is under way ends, nothing new begins.
                 connection.graceful_shutdown();
+                idle.reset(worker.settings().head_time);
             }
-            () = &mut idle, if !ending => {
-                if connection.has_streams() {
-                    idle.reset(worker.settings().idle);
-                } else {
+            () = &mut idle => match (connection.has_streams(), ending) {
+                (true, false) => idle.reset(worker.settings().idle),
+                (true, true) => idle.reset(worker.settings().head_time),
+                (false, false) => {
                     ending = true;
                     connection.graceful_shutdown();
+                    idle.reset(worker.settings().head_time);
                 }
-            }
+                // The caller was told, and had its time to say that it heard.
+                (false, true) => return,
+            },
         }
     }
 }
