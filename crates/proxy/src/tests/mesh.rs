@@ -156,17 +156,7 @@ impl Plan {
         let live = Live::new(Snapshot::clone(&snapshot));
         let credentials = Live::new(self.credentials);
         let (drainer, drain) = drain::channel();
-        let shared = Arc::new(Shared {
-            settings: self.settings,
-            snapshots: live.handle(),
-            credentials: credentials.handle(),
-            drain,
-            broker: None,
-            local_ranges: Vec::new(),
-            local_ports: Default::default(),
-            mark: None,
-            rates: Default::default(),
-        });
+        let shared = Arc::new(shared(self.settings, &live, &credentials, drain));
         let records = Records::default();
         let workers = Workers::start(1, "proxy").expect("threads");
         let mut addresses = Vec::new();
@@ -194,6 +184,26 @@ impl Plan {
         });
         in_time(started).await.expect("started");
         (Proxy { live, records, drainer: Some(drainer), workers }, addresses)
+    }
+}
+
+/// What workers share, without a broker and without anything that stands elsewhere than it says.
+pub(crate) fn shared(
+    settings: Settings,
+    live: &Live<Snapshot>,
+    credentials: &Live<Option<Credentials>>,
+    drain: drain::Drain,
+) -> Shared {
+    Shared {
+        settings,
+        snapshots: live.handle(),
+        credentials: credentials.handle(),
+        drain,
+        broker: None,
+        local_ranges: Vec::new(),
+        local_ports: Default::default(),
+        mark: None,
+        rates: Default::default(),
     }
 }
 

@@ -25,7 +25,7 @@ use crate::http::h1::chunk::{ChunkDecoder, Piece};
 use crate::http::h1::parse::{HeadLimits, HeadScan, parse_request};
 use crate::http::head::{Framing, RequestHead};
 use crate::http::serve;
-use crate::worker::{Settings, Shared, Worker};
+use crate::worker::{Settings, Worker};
 
 const CALLER: &[&str] = &[
     "GET /a HTTP/1.1\r\nHost: app\r\n\r\n",
@@ -293,16 +293,7 @@ fn no_script_breaks_an_exchange() {
     )));
     let credentials = Live::new(None);
     let (_drainer, drain) = drain::channel();
-    let shared = Arc::new(Shared {
-        settings,
-        snapshots: live.handle(),
-        credentials: credentials.handle(),
-        drain,
-        broker: None,
-        local_ranges: Vec::new(),
-        local_ports: Default::default(),
-        mark: None,
-    });
+    let shared = Arc::new(shared(settings, &live, &credentials, drain));
     let workers = Workers::start(1, "scripted").expect("a thread");
     let waiting = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     waiting.block_on(workers.run(0, |_| async { tokio::time::pause() })).expect("paused");
