@@ -2,7 +2,7 @@
 
 use std::task::{Context, Poll, ready};
 
-use bytes::Buf;
+use bytes::{Buf, BytesMut};
 
 use super::grpc_web::Coder;
 use super::h1::connection::{Broken, Step};
@@ -198,6 +198,14 @@ impl Pump {
 
     fn is_too_long(&self, more: usize) -> bool {
         self.most.is_some_and(|most| self.bytes + more as u64 > most)
+    }
+
+    /// Ends a body before its time, with trailers of our own: what is still to be sent of it, if they are put there.
+    pub(crate) fn cut_with(&mut self, trailers: &Fields) -> Option<BytesMut> {
+        let coder = self.coder.as_mut().filter(|coder| coder.takes_trailers())?;
+        // Only the decoding of what a caller sent can fail.
+        coder.end(Some(trailers)).ok()?;
+        Some(std::mem::take(&mut coder.out))
     }
 
     /// Takes a piece into the coder; its translation is sent before another is taken.

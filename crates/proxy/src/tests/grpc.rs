@@ -61,6 +61,29 @@ async fn a_deadline_ends_a_stream_with_a_status_in_its_trailers() {
     assert!(proxy.records.wait(1).await[0].ends_with(" grpc=4"));
 }
 
+/// The same for a caller of gRPC-Web, whose trailers are the last frame of the body.
+#[tokio::test]
+async fn a_deadline_ends_a_stream_of_grpc_web_too() {
+    let (mut app, at) = app2().await;
+    let (proxy, front) = front(GRPC, &[at], |_| ()).await;
+    let mut caller = Wire::connect(front).await;
+    caller
+        .send(
+            "POST /shop.Cart/Get HTTP/1.1\r\nHost: app\r\nContent-Type: application/grpc-web\r\n\
+             grpc-timeout: 200m\r\nContent-Length: 0\r\n\r\n",
+        )
+        .await;
+    let (_incoming, mut respond) = in_time(app.recv()).await.expect("a request");
+    let mut down = respond.send_response(head(), false).expect("sent");
+    down.send_data(Bytes::from_static(MESSAGE), false).expect("sent");
+    assert!(caller.head().await.contains("content-type: application/grpc-web+proto\r\n"));
+    let body = caller.chunked().await;
+    let (message, trailers) = body.split_at(MESSAGE.len());
+    assert_eq!((message, trailers[0]), (MESSAGE, 0x80));
+    assert!(trailers[5..].starts_with(b"grpc-status: 4\r\n"), "{}", trailers.escape_ascii());
+    assert!(proxy.records.wait(1).await[0].ends_with(" grpc=4"));
+}
+
 /// What the application says, in a head alone or in trailers, is what is told.
 #[tokio::test]
 async fn statuses_are_recorded_wherever_they_stand() {

@@ -4,6 +4,7 @@ use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use bytes::Buf;
 use lateen_engine::Effective;
 use lateen_runtime::deadline::Deadline;
 
@@ -61,7 +62,7 @@ impl Exchange<'_> {
             }
             Err(fault) => {
                 way.lease.session.reset(h2::Reason::CANCEL);
-                let next = self.end_in_band(&fault, framing).await;
+                let next = self.end_in_band(&fault, framing, &mut back).await;
                 if next == Next::Close {
                     // What came before the end is the caller's to see, as far as it takes it at once.
                     let _ = self.down.poll_flush(&mut Context::from_waker(Waker::noop()));
@@ -75,7 +76,7 @@ impl Exchange<'_> {
 
     /// A caller of gRPC whose deadline is over is told so in the trailers, since its answer has begun; any other sees the
     /// answer cut short.
-    async fn end_in_band(&mut self, fault: &Fault, framing: Framing) -> Next {
+    async fn end_in_band(&mut self, fault: &Fault, framing: Framing, back: &mut Pump) -> Next {
         let request = &self.heads.request;
         if fault.reason != Reason::Timeout || framing != Framing::Chunked || !reply::is_grpc(request) {
             return Next::Close;
@@ -83,12 +84,18 @@ impl Exchange<'_> {
         let mut trailers = Fields::default();
         trailers.add(b"grpc-status", grpc::DEADLINE_EXCEEDED.to_string().as_bytes());
         trailers.add(b"grpc-message", b"the timeout is over");
-        if self.down.finish(Some(&trailers)).is_err() {
-            return Next::Close;
-        }
         self.trip.grpc_ended(grpc::DEADLINE_EXCEEDED);
-        let flushed = poll_fn(|context| self.down.poll_flush(context));
-        match self.worker.deadlines().within(self.worker.settings().stream_idle, flushed).await {
+        let mut in_body = back.cut_with(&trailers);
+        let down = &mut self.down;
+        let ending = async {
+            while let Some(rest) = in_body.as_mut().filter(|rest| !rest.is_empty()) {
+                let sent = poll_fn(|context| down.poll_write_body(context, rest)).await?;
+                rest.advance(sent);
+            }
+            down.finish(if in_body.is_some() { None } else { Some(&trailers) })?;
+            poll_fn(|context| down.poll_flush(context)).await
+        };
+        match self.worker.deadlines().within(self.worker.settings().stream_idle, ending).await {
             Ok(Ok(())) => Next::Linger,
             _ => Next::Close,
         }
