@@ -4,6 +4,7 @@ use crate::authz::{Authorizations, Http, Subject};
 use crate::directory::{Meant, Through};
 use crate::hosts::Lowered;
 use crate::inbound::Ruling;
+use crate::rewrite::MatchedPath;
 use crate::routes::Asked;
 use crate::service::{PortTable, ServiceTable};
 use crate::snapshot::Snapshot;
@@ -86,11 +87,12 @@ pub(crate) fn request<T: Trace>(s: &Snapshot, facts: &RequestFacts<'_>, trace: &
         Direction::Gateway => gateway_request(s, &head, trace),
     };
     if T::ON
-        && let Ok(forward) = &decided
+        && let Ok(decision) = &decided
+        && let Some(effective) = decision.effective()
     {
-        s.trace_limits(facts, &forward.effective, trace);
+        s.trace_limits(facts, effective, trace);
     }
-    decided.map_or_else(RequestDecision::Deny, RequestDecision::Forward)
+    decided.unwrap_or_else(RequestDecision::Deny)
 }
 
 /// The head of a request, with its authority as it is compared.
@@ -106,7 +108,7 @@ impl<'a> Head<'a> {
     }
 
     fn asked(&self, port: u16) -> Asked<'_> {
-        Asked { request: self.request, host: self.host, port }
+        Asked { request: self.request, authority: self.authority, host: self.host, port }
     }
 }
 
@@ -141,7 +143,11 @@ fn gateway_connection<T: Trace>(s: &Snapshot, facts: &ConnectionFacts, trace: &m
     }
 }
 
-fn gateway_request<T: Trace>(s: &Snapshot, head: &Head<'_>, trace: &mut T) -> Result<Forward, Denial> {
+fn gateway_request<T: Trace>(
+    s: &Snapshot,
+    head: &Head<'_>,
+    trace: &mut T,
+) -> Result<RequestDecision, Denial> {
     let facts = head.connection();
     let port = facts.destination.port();
     let no_route = || denial(DenialReason::NoRoute);
@@ -157,6 +163,6 @@ fn gateway_request<T: Trace>(s: &Snapshot, head: &Head<'_>, trace: &mut T) -> Re
     trace.step(|| Step::Listener { port, host: table.map(|_| head.host.to_owned()) });
     let table = table.ok_or_else(no_route)?;
     trace.step(|| Step::Routes { routes: table.keys().map(object).collect() });
-    let rule = table.find(&head.asked(port), trace).ok_or_else(no_route)?;
-    rule.forward(head.request.random, facts.destination, trace)
+    let found = table.find(&head.asked(port), trace).ok_or_else(no_route)?;
+    found.decide(head.request, trace)
 }

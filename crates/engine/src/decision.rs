@@ -1,6 +1,6 @@
 //! `Decision`, `Hop`, `Denial`: the answer, as plain data.
 
-use crate::{ConnectionLimits, Filters};
+use crate::{Answered, ConnectionLimits, Filters, MatchedPath};
 use lateen_model::{AppProtocol, Identity, Key, RetryPolicy, ServiceId, Str, TrafficPolicy};
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,8 +25,21 @@ pub enum Decision {
 pub enum RequestDecision {
     /// Send it on.
     Forward(Forward),
-    /// Answer it here.
+    /// The rule answers it.
+    Answer(Answered),
+    /// Refuse it.
     Deny(Denial),
+}
+
+impl RequestDecision {
+    /// How the request is treated, when a rule or a service took it.
+    pub fn effective(&self) -> Option<&Arc<Effective>> {
+        match self {
+            Self::Forward(forward) => Some(&forward.effective),
+            Self::Answer(answered) => Some(&answered.effective),
+            Self::Deny(_) => None,
+        }
+    }
 }
 
 /// Where something goes, by whose word, and how it is treated on the way.
@@ -36,6 +49,8 @@ pub struct Forward {
     pub to: Destination,
     /// How it is treated: merged once, at compile time, shared by all requests of the rule.
     pub effective: Arc<Effective>,
+    /// How much of the path the rule has matched.
+    pub matched: MatchedPath,
 }
 
 /// Where something goes.

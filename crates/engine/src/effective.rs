@@ -19,7 +19,7 @@ impl Effective {
         resolved: &Resolved,
     ) -> Self {
         Self {
-            route_name: Str::from(format!("{}.{}", route.key.name, rule.name)),
+            route_name: route_name(route, rule),
             route: Some(route.key.clone()),
             service: Some(service.clone()),
             port,
@@ -41,6 +41,11 @@ impl Effective {
         resolved: &Resolved,
     ) -> Self {
         Self { retry: never(), ..Self::of_rule(route, rule, service, port, resolved) }
+    }
+
+    /// A request that the rule answers itself.
+    pub(crate) fn of_answer(route: &Route, rule: &Rule) -> Self {
+        Self { route_name: route_name(route, rule), route: Some(route.key.clone()), ..Self::default() }
     }
 
     /// A service port that no route speaks of.
@@ -77,11 +82,15 @@ impl Effective {
         }
     }
 
+    pub(crate) fn describe_filters(&self) -> Vec<String> {
+        self.filters.as_ref().map_or_else(Vec::new, |filters| filters.describe())
+    }
+
     pub(crate) fn describe(&self) -> Step {
         Step::Treatment {
             timeout: self.timeout.map_or_else(|| "none".to_owned(), |timeout| format!("{timeout:?}")),
             retry: describe_retry(&self.retry),
-            filters: self.filters.as_ref().map_or_else(Vec::new, |filters| filters.describe()),
+            filters: self.describe_filters(),
             limits: self.connections.as_ref().map_or_else(Vec::new, |limits| limits.describe()),
         }
     }
@@ -92,6 +101,10 @@ fn retry(policy: Option<&RetryPolicy>, traffic: &TrafficPolicy) -> RetryPolicy {
     let policy = policy.cloned().unwrap_or_default();
     let hashed = traffic.balance.as_ref().is_some_and(|balance| balance.hash.is_some());
     RetryPolicy { ignore_previous_hosts: policy.ignore_previous_hosts && !hashed, ..policy }
+}
+
+fn route_name(route: &Route, rule: &Rule) -> Str {
+    format!("{}.{}", route.key.name, rule.name).into()
 }
 
 fn never() -> RetryPolicy {

@@ -4,8 +4,8 @@ use crate::decide::{connection, pick_traced, request};
 use crate::snapshot::Snapshot;
 use crate::trace::{Step, object};
 use crate::{
-    ConnectionFacts, Decision, Denial, Destination, Excluded, Forward, Hop, Load, Picked, RequestDecision,
-    RequestFacts,
+    Answered, ConnectionFacts, Decision, Denial, Destination, Excluded, Forward, Hop, Load, Picked,
+    RequestDecision, RequestFacts,
 };
 use lateen_model::{Catalog, Entry, Viewer, role_needs};
 use std::fmt;
@@ -62,10 +62,14 @@ pub fn explain(
         // The request says again what was said of its connection.
         (Decision::Serve(_) | Decision::Detect(_), Some(head)) => {
             steps.clear();
-            Ok(match request(snapshot, head, &mut steps) {
-                RequestDecision::Forward(forward) => Ok(forward),
-                RequestDecision::Deny(denial) => Err((denial, true)),
-            })
+            match request(snapshot, head, &mut steps) {
+                RequestDecision::Forward(forward) => Ok(Ok(forward)),
+                RequestDecision::Answer(answered) => {
+                    let Answered { reply, effective } = answered;
+                    Err(format!("answered with {} by route {}", reply.status(), effective.route_name))
+                }
+                RequestDecision::Deny(denial) => Ok(Err((denial, true))),
+            }
         }
         (Decision::Detect(bytes), None) => Ok(bytes_of(*bytes)),
         (decision, _) => Ok(bytes_of(decision)),

@@ -75,6 +75,12 @@ impl<'a> RequestFacts<'a> {
         self.path_and_query.split_once('?').map_or("", |(_, query)| query)
     }
 
+    /// The port of the authority, if it says one.
+    pub fn said_port(&self) -> Option<u16> {
+        let (before, port) = self.authority.rsplit_once(':')?;
+        (!before.contains(':') || before.ends_with(']')).then(|| port.parse().ok()).flatten()
+    }
+
     /// The host of the authority, without port.
     pub fn host(&self) -> &'a str {
         host_of(self.authority)

@@ -11,6 +11,8 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+mod describe;
+
 /// What is done to requests and responses of a rule, by purpose. A rule that does nothing has none.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Filters {
@@ -171,29 +173,6 @@ impl Effective {
     pub fn cors(&self) -> Option<&Cors> {
         self.filters.as_ref()?.cors.as_ref()
     }
-}
-
-impl Filters {
-    /// Each thing that is done, in words.
-    pub(crate) fn describe(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        lines.extend(self.cors.iter().map(|cors| format!("{cors:?}")));
-        lines.extend(self.fault.iter().map(|fault| format!("{fault:?}")));
-        lines.extend(self.path.iter().map(|path| format!("{path:?}")));
-        lines.extend(
-            self.authority.iter().map(|authority| format!("request header host becomes \"{authority}\"")),
-        );
-        self.request.iter().for_each(|edit| describe_edit("request", edit, &mut lines));
-        self.response.iter().for_each(|edit| describe_edit("response", edit, &mut lines));
-        lines.extend(self.mirrors.iter().map(|mirror| format!("{mirror:?}")));
-        lines
-    }
-}
-
-fn describe_edit(head: &str, edit: &HeaderEdit, lines: &mut Vec<String>) {
-    lines.extend(edit.remove.iter().map(|name| format!("{head} header {name} is removed")));
-    lines.extend(edit.set.iter().map(|(name, value)| format!("{head} header {name} becomes \"{value}\"")));
-    lines.extend(edit.add.iter().map(|(name, value)| format!("{head} header {name} gets \"{value}\" added")));
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod answer;
 mod authz;
 mod balance;
 mod compile;
@@ -25,6 +26,7 @@ mod journey;
 mod limits;
 mod normalize;
 mod paths;
+mod rewrite;
 mod routes;
 mod rule;
 mod service;
@@ -34,6 +36,7 @@ mod sorted;
 mod spelling;
 mod trace;
 
+pub use answer::{Answered, Reply};
 pub use balance::pick_endpoint;
 pub use compile::Compiler;
 pub use connections::ConnectionLimits;
@@ -48,5 +51,6 @@ pub use filters::{Filters, Mirrored};
 pub use journey::{CannotAsk, Journey, Leg, Question, journey};
 pub use limits::{Limit, LimitsOf, RateRule, narrowest};
 pub use normalize::normalize_path;
+pub use rewrite::{MatchedPath, rewrite_path};
 pub use snapshot::Snapshot;
 pub use trace::{BackendChoice, Candidate, Step};

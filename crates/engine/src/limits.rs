@@ -123,7 +123,7 @@ impl RateRule {
         }
         let authority = Lowered::new(request.authority);
         let port = request.connection.destination.port();
-        let asked = Asked { request, host: authority.host(), port };
+        let asked = Asked { request, authority: authority.as_str(), host: authority.host(), port };
         self.rule.matches.iter().any(|matching| request_matches(matching, &asked))
     }
 

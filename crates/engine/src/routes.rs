@@ -2,7 +2,7 @@
 
 use crate::RequestFacts;
 use crate::paths::PathIndex;
-use crate::rule::{CompiledRoute, CompiledRule};
+use crate::rule::CompiledRoute;
 use crate::sorted::Sorted;
 use crate::trace::{Step, Trace, object};
 use lateen_model::{Key, Viewer};
@@ -17,7 +17,9 @@ mod order;
 /// What rules need to know of a request besides its facts.
 pub(crate) struct Asked<'a> {
     pub(crate) request: &'a RequestFacts<'a>,
-    /// The host, lower case, without port.
+    /// The authority as it was said, in lower case.
+    pub(crate) authority: &'a str,
+    /// Its host, without port.
     pub(crate) host: &'a str,
     /// The port callers used.
     pub(crate) port: u16,
@@ -86,17 +88,13 @@ impl RouteTable {
         self.possible > 0
     }
 
-    /// The first rule that matches.
-    pub(crate) fn find<'a, T: Trace>(
-        &'a self,
-        asked: &Asked<'a>,
-        trace: &mut T,
-    ) -> Option<&'a Arc<CompiledRule>> {
+    /// The first alternative that matches.
+    pub(crate) fn find<'a, T: Trace>(&'a self, asked: &Asked<'a>, trace: &mut T) -> Option<&'a TableEntry> {
         let found = self.index.first(asked.request.path(), |entry| entry.matches(asked));
         if T::ON {
             self.describe(asked, found, trace);
         }
-        found.map(|entry| &entry.rule)
+        found.map(|entry| &**entry)
     }
 
     fn describe<T: Trace>(&self, asked: &Asked<'_>, found: Option<&Arc<TableEntry>>, trace: &mut T) {

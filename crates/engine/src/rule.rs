@@ -1,7 +1,11 @@
 //! One compiled rule: where it leads, with everything merged that can be merged before a request comes.
 
+use crate::answer::{Answered, Reply};
+use crate::rewrite::MatchedPath;
 use crate::trace::{BackendChoice, Step, Trace};
-use crate::{BackendId, Denial, DenialReason, Destination, Effective, Filters, Forward};
+use crate::{
+    BackendId, Denial, DenialReason, Destination, Effective, Filters, Forward, RequestDecision, RequestFacts,
+};
 use lateen_model::{BackendTarget, Entry, Key, Precedence, Resource, Route, Rule, ServiceId, Str};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -33,6 +37,8 @@ pub(crate) struct CompiledRule {
     total: u64,
     /// What a rule without any weight answers.
     empty: u16,
+    /// How requests are treated that the rule answers itself.
+    answered: Option<Arc<Effective>>,
 }
 
 /// A backend with its weight.
@@ -91,7 +97,11 @@ impl CompiledRule {
             .collect();
         let empty = if route.precedence == Precedence::MostSpecific { 500 } else { 503 };
         let total = choices.iter().map(|choice| u64::from(choice.weight)).sum();
-        Self { entry: Arc::clone(entry), index, choices, total, empty }
+        let answered = rule.answer.as_ref().map(|_| {
+            let filters = Filters::of_rule(route, rule, None, &resolve);
+            Arc::new(Effective { filters, ..Effective::of_answer(route, rule) })
+        });
+        Self { entry: Arc::clone(entry), index, choices, total, empty, answered }
     }
 
     pub(crate) fn rule(&self) -> &Rule {
@@ -126,13 +136,24 @@ impl CompiledRule {
         })
     }
 
-    /// Where this rule sends a request.
-    pub(crate) fn forward<T: Trace>(
+    /// What this rule does with a request, of whose path it has matched so much.
+    pub(crate) fn decide<T: Trace>(
         &self,
-        random: u64,
-        original: SocketAddr,
+        request: &RequestFacts<'_>,
+        matched: MatchedPath,
         trace: &mut T,
-    ) -> Result<Forward, Denial> {
+    ) -> Result<RequestDecision, Denial> {
+        if let (Some(answer), Some(effective)) = (&self.rule().answer, &self.answered) {
+            let reply = Reply::new(answer, request, matched);
+            let answered = Answered { reply, effective: Arc::clone(effective) };
+            trace.step(|| answered.describe());
+            return Ok(RequestDecision::Answer(answered));
+        }
+        let forward = self.forward(request.random, request.connection.destination, trace)?;
+        Ok(RequestDecision::Forward(Forward { matched, ..forward }))
+    }
+
+    fn forward<T: Trace>(&self, random: u64, original: SocketAddr, trace: &mut T) -> Result<Forward, Denial> {
         let chosen = self.choose(random);
         trace.step(|| self.describe_choices(chosen));
         match chosen.map(|at| &self.choices[at].target) {
@@ -196,7 +217,7 @@ impl GroupTarget {
         } else {
             Destination::Backend(self.id)
         };
-        Forward { to, effective: Arc::clone(&self.effective) }
+        Forward { to, effective: Arc::clone(&self.effective), matched: MatchedPath::default() }
     }
 }
 

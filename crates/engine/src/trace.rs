@@ -115,6 +115,13 @@ pub enum Step {
         /// Limits of connections, one in words each.
         limits: Vec<String>,
     },
+    /// The rule answers itself.
+    Answer {
+        /// With what.
+        what: String,
+        /// Filters.
+        filters: Vec<String>,
+    },
     /// The endpoints that may be chosen.
     Candidates {
         /// The group.
@@ -238,6 +245,10 @@ impl fmt::Display for Step {
             Self::Treatment { timeout, retry, filters, limits } => {
                 write!(f, "treatment   timeout {timeout}; {retry}")?;
                 filters.iter().chain(limits).try_for_each(|filter| write!(f, "\n            {filter}"))
+            }
+            Self::Answer { what, filters } => {
+                write!(f, "answer      {what}")?;
+                filters.iter().try_for_each(|filter| write!(f, "\n            {filter}"))
             }
             Self::Candidates { backend, balance, total, endpoints } => {
                 write!(f, "endpoints   {backend}: {total}, chosen by {balance}")?;

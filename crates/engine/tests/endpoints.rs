@@ -178,7 +178,7 @@ fn a_workload_with_a_proxy_is_reached_by_its_tunnel() {
         let facts = connection(Direction::Outbound, &format!("10.0.0.1:{port}"));
         match ask(&snapshot, &facts, "GET x/", 0) {
             RequestDecision::Forward(forward) => forward.to,
-            RequestDecision::Deny(denial) => panic!("{denial}"),
+            other => panic!("{other:?}"),
         }
     };
     let tunnel = |accept: Vec<Identity>, authority: &str| Hop::Hbone {

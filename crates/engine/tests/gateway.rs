@@ -154,7 +154,7 @@ fn a_changed_route_leaves_the_rules_of_others_as_they_were() {
     let facts = connection(Direction::Gateway, "10.2.0.1:80");
     let effective = |snapshot: &Snapshot| match ask(snapshot, &facts, "GET shop.com/b", 0) {
         RequestDecision::Forward(forward) => forward.effective,
-        RequestDecision::Deny(denial) => panic!("{denial}"),
+        other => panic!("{other:?}"),
     };
     assert!(Arc::ptr_eq(&effective(&before), &effective(&after)));
     let at = |snapshot: &Snapshot, request| line(snapshot, ask(snapshot, &facts, request, 0));

@@ -115,7 +115,7 @@ pub struct RequestMatch {
     pub scheme: Option<StringMatch>,
     /// The method.
     pub method: Option<StringMatch>,
-    /// `:authority` or `Host`, without its port, in lower case.
+    /// `:authority` or `Host` in lower case, with its port or without.
     pub authority: Option<StringMatch>,
     /// Headers that must match.
     pub headers: Vec<NamedMatch>,

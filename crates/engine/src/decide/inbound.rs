@@ -18,18 +18,23 @@ pub(super) fn connection<T: Trace>(s: &Snapshot, facts: &ConnectionFacts, trace:
     if protocol == AppProtocol::Detect { Decision::Detect(Box::new(bytes)) } else { bytes }
 }
 
-pub(super) fn request<T: Trace>(s: &Snapshot, head: &Head<'_>, trace: &mut T) -> Result<Forward, Denial> {
+pub(super) fn request<T: Trace>(
+    s: &Snapshot,
+    head: &Head<'_>,
+    trace: &mut T,
+) -> Result<RequestDecision, Denial> {
     let facts = head.connection();
     // Asked again for each request: a policy may have come since the connection did.
     admit(s, facts, trace)?;
     authorize(&s.inbound.authorizations, facts, Some(head), trace)?;
-    Ok(local(s, facts))
+    Ok(RequestDecision::Forward(local(s, facts)))
 }
 
 fn local(s: &Snapshot, facts: &ConnectionFacts) -> Forward {
     Forward {
         to: Destination::Local(facts.destination),
         effective: s.inbound.effective(facts.destination.port()),
+        matched: MatchedPath::default(),
     }
 }
 

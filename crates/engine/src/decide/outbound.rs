@@ -49,7 +49,11 @@ fn destination(facts: &ConnectionFacts) -> String {
 }
 
 fn passthrough(address: SocketAddr) -> Forward {
-    Forward { to: Destination::Passthrough(address), effective: Arc::clone(&PASSTHROUGH) }
+    Forward {
+        to: Destination::Passthrough(address),
+        effective: Arc::clone(&PASSTHROUGH),
+        matched: MatchedPath::default(),
+    }
 }
 
 /// Bytes that are no requests go where the service port leads, past all routes. An endpoint that the caller
@@ -106,7 +110,11 @@ fn describe_port(service: &ServiceTable, port: u16) -> Step {
     }
 }
 
-pub(super) fn request<T: Trace>(s: &Snapshot, head: &Head<'_>, trace: &mut T) -> Result<Forward, Denial> {
+pub(super) fn request<T: Trace>(
+    s: &Snapshot,
+    head: &Head<'_>,
+    trace: &mut T,
+) -> Result<RequestDecision, Denial> {
     let facts = head.connection();
     if let Some((service, port)) = named(s, head, trace) {
         let through = reached(s, service, facts);
@@ -116,17 +124,18 @@ pub(super) fn request<T: Trace>(s: &Snapshot, head: &Head<'_>, trace: &mut T) ->
         trace.step(|| Step::Name { name: head.host.to_owned(), found: Some("a host of routes".to_owned()) });
         trace.step(|| Step::Routes { routes: table.keys().map(object).collect() });
         let asked = head.asked(facts.destination.port());
-        let rule = table.find(&asked, trace).ok_or_else(|| denial(DenialReason::NoRoute))?;
-        return rule.forward(head.request.random, facts.destination, trace);
+        let found = table.find(&asked, trace).ok_or_else(|| denial(DenialReason::NoRoute))?;
+        return found.decide(head.request, trace);
     }
-    match meant(s, facts, trace) {
+    let forward = match meant(s, facts, trace) {
         Meant::Port(service, port, through) if port.may_be_http() => {
-            through_port(service, port, through, head, trace)
+            return through_port(service, port, through, head, trace);
         }
-        Meant::Port(_, port, through) => Ok(bytes(port, through, facts, trace)),
-        Meant::Workload(_) => Ok(passthrough(facts.destination)),
-        Meant::NoPort(_) | Meant::Nobody => pass_undeclared(s, facts, trace),
-    }
+        Meant::Port(_, port, through) => bytes(port, through, facts, trace),
+        Meant::Workload(_) => passthrough(facts.destination),
+        Meant::NoPort(_) | Meant::Nobody => pass_undeclared(s, facts, trace)?,
+    };
+    Ok(RequestDecision::Forward(forward))
 }
 
 /// The service port that the authority names. The port of the connection comes first: callers that go
@@ -148,12 +157,10 @@ fn named<'a, T: Trace>(
     port.filter(|port| port.may_be_http()).map(|port| (&**service, port))
 }
 
+/// The port of the authority, else the well-known one of the scheme.
 fn said_port(head: &Head<'_>) -> Option<u16> {
-    match head.authority.rsplit_once(':').filter(|(before, _)| !before.contains(':') || before.ends_with(']'))
-    {
-        Some((_, port)) => port.parse().ok(),
-        None => Some(if head.request.scheme == "https" { 443 } else { 80 }),
-    }
+    let default = if head.request.scheme == "https" { 443 } else { 80 };
+    if head.authority.len() == head.host.len() { Some(default) } else { head.request.said_port() }
 }
 
 /// A headless service was reached by an endpoint's address, or by name.
@@ -173,11 +180,11 @@ fn through_port<T: Trace>(
     through: Through,
     head: &Head<'_>,
     trace: &mut T,
-) -> Result<Forward, Denial> {
+) -> Result<RequestDecision, Denial> {
     let facts = head.connection();
     let Some(table) = &port.routes else {
         trace.step(|| Step::Routes { routes: Vec::new() });
-        return Ok(bytes(port, through, facts, trace));
+        return Ok(RequestDecision::Forward(bytes(port, through, facts, trace)));
     };
     trace.step(|| Step::Routes { routes: table.keys().map(object).collect() });
     let no_route = || Denial {
@@ -185,7 +192,8 @@ fn through_port<T: Trace>(
         route: table.keys().next().cloned(),
         service: Some(service.id.clone()),
     };
-    let rule = table.find(&head.asked(port.number), trace).ok_or_else(no_route)?;
-    rule.forward(head.request.random, facts.destination, trace)
+    let found = table.find(&head.asked(port.number), trace).ok_or_else(no_route)?;
+    found
+        .decide(head.request, trace)
         .map_err(|denial| Denial { service: denial.service.or_else(|| Some(service.id.clone())), ..denial })
 }

@@ -3,7 +3,10 @@
 use super::Asked;
 use super::order::Order;
 use crate::paths::proves;
+use crate::rewrite::MatchedPath;
 use crate::rule::CompiledRule;
+use crate::trace::Trace;
+use crate::{Denial, RequestDecision, RequestFacts};
 use lateen_model::{NamedMatch, PathMatch, RequestMatch, Selector, StringMatch, Viewer};
 use std::cmp::Ordering;
 use std::fmt;
@@ -69,6 +72,7 @@ impl Never {
 pub(super) enum Mismatch<'a> {
     Never(Never),
     Path(&'a PathMatch),
+    Scheme(&'a StringMatch),
     Method(&'a StringMatch),
     Authority(&'a StringMatch),
     Header(&'a NamedMatch),
@@ -82,6 +86,7 @@ impl fmt::Display for Mismatch<'_> {
         match self {
             Self::Never(never) => f.write_str(never.as_str()),
             Self::Path(path) => write!(f, "not so: {path}"),
+            Self::Scheme(scheme) => write!(f, "not so: scheme {scheme}"),
             Self::Method(method) => write!(f, "not so: method {method}"),
             Self::Authority(authority) => write!(f, "not so: authority {authority}"),
             Self::Header(header) => write!(f, "not so: header {header}"),
@@ -133,6 +138,16 @@ impl TableEntry {
         self.alternative.map(|at| &self.rule.rule().matches[at])
     }
 
+    /// What the rule does with a request that this alternative matches.
+    pub(crate) fn decide<T: Trace>(
+        &self,
+        request: &RequestFacts<'_>,
+        trace: &mut T,
+    ) -> Result<RequestDecision, Denial> {
+        let matched = MatchedPath::of(self.path(), self.rule.route().precedence);
+        self.rule.decide(request, matched, trace)
+    }
+
     /// What does not hold; none when the request matches. Cheap parts are asked first.
     pub(super) fn mismatch(&self, asked: &Asked<'_>) -> Option<Mismatch<'_>> {
         if let Some(never) = self.never {
@@ -149,17 +164,24 @@ pub(crate) fn request_matches(matching: &RequestMatch, asked: &Asked<'_>) -> boo
 
 fn mismatch<'a>(matching: &'a RequestMatch, asked: &Asked<'_>) -> Option<Mismatch<'a>> {
     let request = asked.request;
-    let RequestMatch { path, method, authority, headers, without_headers, query, port, .. } = matching;
+    let RequestMatch { path, scheme, method, authority, headers, without_headers, query, port, .. } =
+        matching;
     if let Some(port) = port.filter(|port| *port != asked.port) {
         return Some(Mismatch::Port(port));
     }
     if let Some(path) = path.as_ref().filter(|path| !path.matches(request.path())) {
         return Some(Mismatch::Path(path));
     }
+    if let Some(scheme) = scheme.as_ref().filter(|scheme| !scheme.matches(request.scheme)) {
+        return Some(Mismatch::Scheme(scheme));
+    }
     if let Some(method) = method.as_ref().filter(|method| !method.matches(request.method)) {
         return Some(Mismatch::Method(method));
     }
-    if let Some(authority) = authority.as_ref().filter(|authority| !authority.matches(asked.host)) {
+    // With its port and without: the same host is meant.
+    let is_other =
+        |authority: &&StringMatch| !authority.matches(asked.host) && !authority.matches(asked.authority);
+    if let Some(authority) = authority.as_ref().filter(is_other) {
         return Some(Mismatch::Authority(authority));
     }
     let holds =

@@ -1,6 +1,7 @@
 //! A table finds by its index what asking every entry in order would find, whatever was added and removed.
 
 use super::*;
+use crate::rule::CompiledRule;
 use crate::trace::Silent;
 use crate::{ConnectionFacts, Direction, Headers};
 use lateen_model::*;
@@ -104,12 +105,12 @@ proptest! {
                 headers: &NoHeaders,
                 random: 0,
             };
-            let asked = Asked { request: &request, host: "a", port: 80 };
+            let asked = Asked { request: &request, authority: "a", host: "a", port: 80 };
             for table in [&table, &fresh, &whole] {
                 let found = table.find(&asked, &mut Silent);
                 let expected = table.entries().find(|entry| entry.mismatch(&asked).is_none());
-                let key = |rule: &Arc<CompiledRule>| (rule.key().clone(), rule.index);
-                prop_assert_eq!(found.map(key), expected.map(|entry| key(&entry.rule)), "{}", path);
+                let key = |entry: &TableEntry| (entry.rule.key().clone(), entry.rule.index);
+                prop_assert_eq!(found.map(key), expected.map(key), "{}", path);
             }
         }
     }

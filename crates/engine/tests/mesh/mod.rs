@@ -401,6 +401,10 @@ impl Load for Idle {
 pub fn line(snapshot: &Snapshot, decision: RequestDecision) -> String {
     match decision {
         RequestDecision::Forward(forward) => forward_line(snapshot, &forward),
+        RequestDecision::Answer(answered) => match answered.reply {
+            Reply::Redirect { status, location } => format!("{status} {location}"),
+            Reply::Direct(direct) => format!("{} {}", direct.status, String::from_utf8_lossy(&direct.body)),
+        },
         RequestDecision::Deny(denial) => format!("{} {denial}", denial.status()),
     }
 }
