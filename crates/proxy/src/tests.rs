@@ -2,6 +2,7 @@
 //!
 //! Each test has loopback addresses of its own (127.x.y.z), so that the port of tunnels can be the one of the mesh.
 
+mod actions;
 mod copies;
 mod cross;
 mod debug;

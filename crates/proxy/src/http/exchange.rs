@@ -25,6 +25,7 @@ use crate::health::Active;
 use crate::worker::Worker;
 
 mod answer;
+mod answered;
 mod debug;
 mod inject;
 mod limit;
@@ -145,19 +146,20 @@ impl Exchange<'_> {
         }
         let decision = with_facts(self.entry, request, |facts| decide_request(&snapshot, facts));
         if snapshot.has_limits()
-            && let RequestDecision::Forward(forward) = &decision
-            && let Some(next) = Box::pin(self.limit(&snapshot, &forward.effective)).await
+            && let Some(effective) = decision.effective()
+            && let Some(next) = Box::pin(self.limit(&snapshot, effective)).await
         {
             return next;
         }
         match decision {
             RequestDecision::Deny(denial) => self.deny(denial).await,
             RequestDecision::Forward(forward) => self.forward(&snapshot, forward).await,
+            RequestDecision::Answer(answered) => Box::pin(self.answer_by_rule(answered)).await,
         }
     }
 
     async fn forward(&mut self, snapshot: &Pinned<Snapshot>, forward: Forward) -> Next {
-        let Forward { mut to, effective } = forward;
+        let Forward { mut to, effective, matched } = forward;
         self.trip.effective = Some(Arc::clone(&effective));
         if self.entry.explicit {
             let host = self.entry.facts.destination_host.as_deref();
@@ -171,7 +173,7 @@ impl Exchange<'_> {
             {
                 return next;
             }
-            filters::request(filters, &mut self.heads.request);
+            filters::request(filters, matched, &mut self.heads.request);
         }
         if self.heads.request.upgrade {
             upgrade::prepare(&mut self.heads.request);

@@ -139,6 +139,8 @@ pub struct RequestHead {
     pub(crate) method: Span,
     pub(crate) authority: Span,
     pub(crate) path: Span,
+    /// Path and query before a rewrite.
+    received: Option<Span>,
     /// What the method means to the proxy.
     pub kind: MethodKind,
     /// The protocol that the request came by.
@@ -196,6 +198,25 @@ impl RequestHead {
     /// Replaces path and query.
     pub fn set_target(&mut self, target: &str) {
         self.path = self.fields.append(target.as_bytes());
+    }
+
+    /// Path and query as they came, before a rewrite.
+    #[must_use]
+    pub fn received_target(&self) -> &str {
+        self.str(self.received.unwrap_or(self.path))
+    }
+
+    /// Replaces path and query, and says what they were.
+    pub fn rewrite_target(&mut self, target: &str) {
+        self.received.get_or_insert(self.path);
+        self.fields.set_span(b"x-envoy-original-path", self.path);
+        self.set_target(target);
+    }
+
+    /// Replaces the authority, and says what it was.
+    pub fn rewrite_authority(&mut self, authority: &str) {
+        self.fields.set_span(b"x-envoy-original-host", self.authority);
+        self.set_authority(authority);
     }
 
     /// Replaces the authority, in the target and in `host`.

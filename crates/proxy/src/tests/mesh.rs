@@ -249,7 +249,7 @@ pub(crate) fn identity(name: &str) -> Identity {
     Identity::new(TrustDomain::default(), Namespace::default(), account)
 }
 
-fn service_id(name: &str) -> ServiceId {
+pub(crate) fn service_id(name: &str) -> ServiceId {
     let hostname = Hostname::parse(&format!("{name}.default.svc.cluster.local")).expect("a name");
     ServiceId { namespace: Namespace::default(), hostname }
 }

@@ -48,6 +48,7 @@ fn step(step: &Step) -> Value {
         Step::Treatment { timeout, retry, filters, limits } => {
             json!({"step": "treatment", "timeout": timeout, "retry": retry, "filters": filters, "limits": limits})
         }
+        Step::Answer { what, filters } => json!({"step": "answer", "what": what, "filters": filters}),
         Step::Candidates { backend, balance, total, endpoints } => {
             let endpoints: Vec<_> = endpoints.iter().map(candidate).collect();
             json!({"step": "candidates", "backend": backend, "balance": balance, "total": total, "endpoints": endpoints})

@@ -53,6 +53,13 @@ impl Exchange<'_> {
             let told: Vec<u8> = fault.message.bytes().filter(|byte| (b' '..=b'~').contains(byte)).collect();
             response.fields.add(FAULT_HEADER.as_bytes(), &told);
         }
+        let body = if has_body { answer.body.as_bytes() } else { &[] };
+        self.send_answer(body).await
+    }
+
+    /// Sends the head that is in `response`, and this body unless only the head was asked for.
+    pub(super) async fn send_answer(&mut self, body: &[u8]) -> Next {
+        let Heads { request, response } = &mut *self.heads;
         if let Some(standing) = &self.trip.rate {
             limit::tell(standing, &mut response.fields);
         }
@@ -63,8 +70,7 @@ impl Exchange<'_> {
         if down.write_response(response, request, persistent).is_err() {
             return Next::Close;
         }
-        let mut body =
-            if has_body && request.kind != MethodKind::Head { answer.body.as_bytes() } else { &[] };
+        let mut body = if request.kind == MethodKind::Head { &[] } else { body };
         self.trip.sent(body.len());
         let stream_idle = self.worker.settings().stream_idle;
         let sending = poll_fn(|context| {

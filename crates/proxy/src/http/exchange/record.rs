@@ -29,7 +29,8 @@ pub(crate) struct Trip {
     pub(super) reused: bool,
     pub(super) denial: Option<Denial>,
     fault: Option<Fault>,
-    details: Option<&'static str>,
+    /// What `response_code_details` says, where that is not the endpoint's answer nor a fault.
+    pub(super) details: Option<&'static str>,
     /// The request was held up on purpose.
     pub(super) delayed: bool,
     /// Copies that are to be sent once the request was read.
@@ -121,8 +122,8 @@ impl Trip {
                 ("DI,FI", fault.details())
             }
             (_, Some(fault)) => (fault.flag(), self.details.unwrap_or_else(|| fault.details())),
-            _ if self.delayed => ("DI", "via_upstream"),
-            _ => ("-", "via_upstream"),
+            _ if self.delayed => ("DI", self.details.unwrap_or("via_upstream")),
+            _ => ("-", self.details.unwrap_or("via_upstream")),
         };
         let accept = self.picked.as_ref().and_then(|picked| match &picked.hop {
             Hop::Hbone { accept, .. } => accept.0.first(),
@@ -133,7 +134,7 @@ impl Trip {
             what: What::Http(Http {
                 protocol: request.version.as_str(),
                 method: request.method(),
-                path: request.target(),
+                path: request.received_target(),
                 authority: request.authority(),
                 user_agent: request.fields.known_str(Known::UserAgent),
                 request_id: request.fields.known_str(Known::RequestId),

@@ -73,6 +73,13 @@ impl Fields {
         self.add(name, value);
     }
 
+    /// Gives `name` a value that is already in the text.
+    pub(crate) fn set_span(&mut self, name: &[u8], value: Span) {
+        self.remove(name);
+        let span = self.append(name);
+        self.push(span, value, Known::of(name));
+    }
+
     /// Removes every field of this name.
     pub fn remove(&mut self, name: &[u8]) {
         let Self { text, fields } = self;
