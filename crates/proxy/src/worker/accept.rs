@@ -133,14 +133,18 @@ pub async fn accept_spread(
     spread: Spread,
 ) -> io::Result<()> {
     let listener = TcpListener::from_std(listener)?;
-    each(listener, worker.shared.drain.begun(), |tcp| {
-        let lane = spread.0.iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed));
+    each(listener, worker.shared.drain.begun(), |tcp| spread.hand(tcp)).await
+}
+
+impl Spread {
+    /// Gives a connection to the lane that has the fewest.
+    fn hand(&self, tcp: TcpStream) {
+        let lane = self.0.iter().min_by_key(|lane| lane.open.load(Ordering::Relaxed));
         let (Some(lane), Ok(tcp)) = (lane, tcp.into_std()) else { return };
         lane.open.fetch_add(1, Ordering::Relaxed);
         // The worker is gone only when the process ends.
         let _ = lane.sockets.send(tcp);
-    })
-    .await
+    }
 }
 
 /// Serves what comes by `lane` until the acceptor has ended.
@@ -165,5 +169,53 @@ struct Leaves(Arc<AtomicUsize>);
 impl Drop for Leaves {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{Ipv4Addr, TcpListener as StdListener, TcpStream as StdStream};
+
+    /// A listener, and so many callers who wait in its queue.
+    fn queue(length: usize) -> (TcpListener, Vec<StdStream>) {
+        let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("bind");
+        let at = listener.local_addr().expect("an address");
+        let callers = (0..length).map(|_| StdStream::connect(at).expect("connect")).collect();
+        listener.set_nonblocking(true).expect("set");
+        (TcpListener::from_std(listener).expect("watched"), callers)
+    }
+
+    #[tokio::test]
+    async fn who_waits_when_the_drain_begins_still_comes_in() {
+        let (listener, callers) = queue(20);
+        let mut taken = Vec::new();
+        each(listener, std::future::ready(()), |tcp| taken.push(tcp)).await.expect("serves");
+        assert_eq!(taken.len(), callers.len());
+        // None of them was reset with the listener.
+        for caller in &callers {
+            caller.set_nonblocking(true).expect("set");
+            let waits = caller.peek(&mut [0]).expect_err("nothing was said yet");
+            assert_eq!(waits.kind(), io::ErrorKind::WouldBlock);
+        }
+    }
+
+    #[tokio::test]
+    async fn tunnels_go_to_the_worker_that_has_the_fewest() {
+        let (spread, mut ends) = spread(3);
+        let (listener, _callers) = queue(7);
+        let hand = async || spread.hand(listener.accept().await.expect("waits").0);
+        for _ in 0..6 {
+            hand().await;
+        }
+        let open = |ends: &[LaneEnd]| -> Vec<usize> {
+            ends.iter().map(|end| end.open.load(Ordering::Relaxed)).collect()
+        };
+        assert_eq!(open(&ends), [2, 2, 2]);
+        ends[1].sockets.try_recv().expect("was handed over");
+        drop(Leaves(Arc::clone(&ends[1].open)));
+        hand().await;
+        assert_eq!(open(&ends), [2, 2, 2]);
+        assert_eq!(ends[1].sockets.len(), 2, "the one that had become free");
     }
 }
