@@ -32,14 +32,18 @@ impl Proxy {
         std::fs::write(at("bootstrap.json"), bootstrap.to_string()).unwrap();
         std::fs::write(at("resources.yaml"), resources).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_lateen"));
-        command.arg("proxy").arg("--bootstrap").arg(at("bootstrap.json"));
+        command.env("LATEEN_LOG", "info").arg("proxy").arg("--bootstrap").arg(at("bootstrap.json"));
         command.arg("--resources").arg(at("resources.yaml"));
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         Self { child, home }
     }
 
     fn page(&self, path: &str) -> Option<String> {
-        page(&self.home.path().join("admin.sock"), path)
+        self.ask(&format!("GET {path}"))
+    }
+
+    fn ask(&self, what: &str) -> Option<String> {
+        ask(&self.home.path().join("admin.sock"), what)
     }
 
     /// Where the stand-in of the service listens, once it does.
@@ -60,10 +64,11 @@ impl Drop for Proxy {
     }
 }
 
-fn page(socket: &Path, path: &str) -> Option<String> {
+fn ask(socket: &Path, what: &str) -> Option<String> {
     use std::io::Read as _;
     let mut stream = UnixStream::connect(socket).ok()?;
-    write!(stream, "GET {path} HTTP/1.1\r\nhost: proxy\r\nconnection: close\r\n\r\n").ok()?;
+    write!(stream, "{what} HTTP/1.1\r\nhost: proxy\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        .ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     Some(answer.split_once("\r\n\r\n")?.1.to_owned())
@@ -97,6 +102,10 @@ spec:
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert!(body.contains("\"outside\""), "{body}");
     assert_eq!(proxy.page("/dump").unwrap(), dump, "it believes the same, word for word");
+    // The log of a proxy that runs is changed by its page.
+    assert_eq!(proxy.page("/logging").as_deref().map(str::trim), Some("info"));
+    assert!(proxy.ask("POST /logging?level=debug").is_some());
+    assert_eq!(proxy.page("/logging").as_deref().map(str::trim), Some("debug"));
     terminate(&proxy.child, Signal::TERM);
     assert_eq!(wait(&mut proxy.child), Some(0));
 }
