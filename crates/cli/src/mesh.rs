@@ -65,6 +65,11 @@ pub struct Options {
     pub tap: Option<String>,
 }
 
+/// Which events the planes log, as their own commands read it.
+const LOG_FILTER: &str = "LATEEN_LOG";
+/// What they log when nobody says: what a user has to know stands among the events of the mesh.
+const QUIET: &str = "warn";
+
 /// What everything of one mesh shares.
 pub(crate) struct Shared {
     pub(crate) options: Options,

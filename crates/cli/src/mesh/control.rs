@@ -11,7 +11,7 @@ use lateen_sandbox::address::Ranges;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::Notify;
 
-use super::{Event, Events, Home, Options};
+use super::{Event, Events, Home, LOG_FILTER, Options, QUIET};
 
 /// The longest a control plane may take until it answers.
 const START: Duration = Duration::from_secs(30);
@@ -120,6 +120,9 @@ fn command(home: &Home, options: &Options, ranges: Ranges) -> Command {
         // Ctrl-C is for us; we end it in our order.
         .process_group(0)
         .kill_on_drop(true);
+    if std::env::var_os(LOG_FILTER).is_none() {
+        command.env(LOG_FILTER, QUIET);
+    }
     if options.allow_unenforced {
         command.arg("--allow-unenforced");
     }

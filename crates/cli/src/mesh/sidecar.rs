@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::command::{Layout, Place};
-use super::{Shared, access, command};
+use super::{LOG_FILTER, QUIET, Shared, access, command};
 
 /// Numbers of inherited descriptors.
 const BOOTSTRAP: i32 = 3;
@@ -138,10 +138,7 @@ impl Start {
             argv: ["/proc/self/exe", "proxy", "--bootstrap-fd", &BOOTSTRAP.to_string()]
                 .map(str::to_owned)
                 .to_vec(),
-            env: command::environment()
-                .into_iter()
-                .filter(|(name, _)| name == "LATEEN_LOG" || name == "RUST_BACKTRACE")
-                .collect(),
+            env: environment(),
             cwd: None,
             kind: Kind::Proxy,
         };
@@ -276,6 +273,16 @@ impl Start {
         tokio::spawn(access::keep(reader, access::path(self.shared.home.state(), self.pod.name())));
         Ok(descriptors.with(ACCESS_LOG, writer))
     }
+}
+
+/// What of our environment is for a proxy. It says what is wrong, and more only to who asks.
+fn environment() -> Vec<(String, String)> {
+    let mut env = command::environment();
+    env.retain(|(name, _)| name == LOG_FILTER || name == "RUST_BACKTRACE");
+    if env.iter().all(|(name, _)| name != LOG_FILTER) {
+        env.push((LOG_FILTER.to_owned(), QUIET.to_owned()));
+    }
+    env
 }
 
 /// A proxy that is ready writes one byte; one that ends without it only closes the pipe.
