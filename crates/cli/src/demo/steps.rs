@@ -75,10 +75,12 @@ async fn identities(demo: &Demo) -> anyhow::Result<Measured> {
 
 /// Each proxy with its identity and how long that lasts, and whom details saw.
 fn identities_shown(status: &Status, now: u64, caller: Option<&str>) -> Vec<String> {
-    let width = status.proxies.iter().map(|proxy| proxy.node.len()).max().unwrap_or_default();
+    let widest = |text: fn(&Proxy) -> &str| status.proxies.iter().map(|proxy| text(proxy).len()).max();
+    let node = widest(|proxy| &proxy.node).unwrap_or_default();
+    let identity = widest(|proxy| &proxy.identity).unwrap_or_default();
     let line = |proxy: &Proxy| {
-        let left = proxy.certificate_expires.unwrap_or(now).saturating_sub(now);
-        format!("{:width$}  {}  {} h left", proxy.node, proxy.identity, left.div_ceil(3600))
+        let left = proxy.certificate_expires.unwrap_or(now).saturating_sub(now).div_ceil(3600);
+        format!("{:node$}  {:identity$}  {left} h left", proxy.node, proxy.identity)
     };
     let mut shown: Vec<String> = status.proxies.iter().map(line).collect();
     shown.sort();
@@ -219,10 +221,9 @@ async fn policy(demo: &Demo) -> anyhow::Result<Measured> {
 
 /// What of a line of the access log says who was refused, and why.
 fn log_line(line: &serde_json::Value) -> String {
-    const KEYS: [&str; 6] =
-        ["method", "path", "response_code", "source_principal", "policy", "response_code_details"];
+    const KEYS: [&str; 3] = ["response_code", "source_principal", "policy"];
     let kept = KEYS.iter().filter_map(|key| Some(((*key).to_owned(), line.get(key)?.clone())));
-    format!("in its log: {}", serde_json::Value::Object(kept.collect()))
+    format!("in its log: {} …", serde_json::Value::Object(kept.collect()))
 }
 
 async fn killed(demo: &Demo) -> anyhow::Result<Measured> {
