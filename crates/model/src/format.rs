@@ -155,6 +155,11 @@ impl Format {
         Ok(Self { source: text.into(), literal: false, pieces: pieces.into() })
     }
 
+    /// The names that stand between percent signs, for those who misspelt one.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        PLAIN.iter().map(|(name, _)| *name).chain(["REQ", "RESP"])
+    }
+
     /// As it was written.
     pub fn source(&self) -> &Str {
         &self.source

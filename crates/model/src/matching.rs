@@ -26,14 +26,13 @@ impl FullRegex {
     /// # Errors
     /// When the syntax is wrong, uses what linear time forbids (look-around, back-references), or is too large.
     pub fn parse(pattern: &str) -> Result<Self, InvalidRegex> {
-        let compiled = regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
-            .size_limit(1 << 20)
-            .dfa_size_limit(1 << 20)
-            .build()
-            .map_err(|error| InvalidRegex {
-                pattern: pattern.chars().take(128).collect(),
-                why: last_line(&error),
-            })?;
+        let build = |pattern: &str| {
+            regex::RegexBuilder::new(pattern).size_limit(1 << 20).dfa_size_limit(1 << 20).build()
+        };
+        // By itself first: `a)|(b` would be an expression only between the brackets that are put around it.
+        let compiled = build(pattern).and_then(|_| build(&format!("^(?:{pattern})$"))).map_err(|error| {
+            InvalidRegex { pattern: pattern.chars().take(128).collect(), why: last_line(&error) }
+        })?;
         Ok(Self { pattern: pattern.into(), compiled })
     }
 
@@ -199,7 +198,7 @@ mod tests {
             regex.is_match("ab") && regex.is_match("a") && !regex.is_match("xab") && !regex.is_match("abx")
         );
         assert!(FullRegex::parse("(").is_err() && FullRegex::parse("(?=a)").is_err());
-        assert!(FullRegex::parse("(a{1000}){1000}").is_err());
+        assert!(FullRegex::parse("(a{1000}){1000}").is_err() && FullRegex::parse("a)|(b").is_err());
     }
 
     #[test]

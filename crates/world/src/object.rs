@@ -36,6 +36,8 @@ pub enum ObjectKind {
     Gateway,
     /// `gateway.networking.k8s.io` HTTPRoute.
     HttpRoute,
+    /// `gateway.networking.k8s.io` GRPCRoute.
+    GrpcRoute,
     /// `gateway.networking.k8s.io` ReferenceGrant.
     ReferenceGrant,
     /// `security.istio.io` PeerAuthentication.
@@ -83,6 +85,7 @@ const READ: &[Row] = rows! {
     K::GatewayClass, "gateway.networking.k8s.io", "GatewayClass", GATEWAY;
     K::Gateway, "gateway.networking.k8s.io", "Gateway", GATEWAY;
     K::HttpRoute, "gateway.networking.k8s.io", "HTTPRoute", GATEWAY;
+    K::GrpcRoute, "gateway.networking.k8s.io", "GRPCRoute", &["v1", "v1alpha2"];
     K::ReferenceGrant, "gateway.networking.k8s.io", "ReferenceGrant", GATEWAY;
     K::PeerAuthentication, "security.istio.io", "PeerAuthentication", SECURITY;
     K::AuthorizationPolicy, "security.istio.io", "AuthorizationPolicy", SECURITY;
@@ -102,19 +105,18 @@ const OTHER: &[Row] = rows! {
     K::Other(8), "networking.istio.io", "EnvoyFilter", &["v1alpha3"];
     K::Other(9), "networking.istio.io", "WorkloadGroup", NETWORKING;
     K::Other(10), "networking.istio.io", "ProxyConfig", &["v1beta1"];
-    K::Other(11), "gateway.networking.k8s.io", "GRPCRoute", &["v1", "v1alpha2"];
-    K::Other(12), "gateway.networking.k8s.io", "TLSRoute", &["v1", "v1alpha2", "v1alpha3"];
-    K::Other(13), "gateway.networking.k8s.io", "TCPRoute", &["v1", "v1alpha2"];
-    K::Other(14), "gateway.networking.k8s.io", "UDPRoute", &["v1", "v1alpha2"];
-    K::Other(15), "gateway.networking.k8s.io", "BackendTLSPolicy", &["v1", "v1alpha3"];
-    K::Other(16), "gateway.networking.k8s.io", "ListenerSet", &["v1"];
-    K::Other(17), "telemetry.istio.io", "Telemetry", &["v1", "v1alpha1"];
-    K::Other(18), "extensions.istio.io", "WasmPlugin", &["v1alpha1"];
-    K::Other(19), "networking.k8s.io", "Ingress", &["v1"];
-    K::Other(20), "networking.k8s.io", "NetworkPolicy", &["v1"];
-    K::Other(21), "", "ConfigMap", &["v1"];
-    K::Other(22), "", "Endpoints", &["v1"];
-    K::Other(23), "discovery.k8s.io", "EndpointSlice", &["v1"];
+    K::Other(11), "gateway.networking.k8s.io", "TLSRoute", &["v1", "v1alpha2", "v1alpha3"];
+    K::Other(12), "gateway.networking.k8s.io", "TCPRoute", &["v1", "v1alpha2"];
+    K::Other(13), "gateway.networking.k8s.io", "UDPRoute", &["v1", "v1alpha2"];
+    K::Other(14), "gateway.networking.k8s.io", "BackendTLSPolicy", &["v1", "v1alpha3"];
+    K::Other(15), "gateway.networking.k8s.io", "ListenerSet", &["v1"];
+    K::Other(16), "telemetry.istio.io", "Telemetry", &["v1", "v1alpha1"];
+    K::Other(17), "extensions.istio.io", "WasmPlugin", &["v1alpha1"];
+    K::Other(18), "networking.k8s.io", "Ingress", &["v1"];
+    K::Other(19), "networking.k8s.io", "NetworkPolicy", &["v1"];
+    K::Other(20), "", "ConfigMap", &["v1"];
+    K::Other(21), "", "Endpoints", &["v1"];
+    K::Other(22), "discovery.k8s.io", "EndpointSlice", &["v1"];
 };
 
 /// The last of the workload kinds in `OTHER`.
@@ -182,6 +184,7 @@ impl ObjectKind {
         matches!(
             self,
             Self::HttpRoute
+                | Self::GrpcRoute
                 | Self::VirtualService
                 | Self::Gateway
                 | Self::IstioGateway

@@ -2,7 +2,7 @@
 
 use crate::problem::{At, Draft, Severity, Span, nearest};
 use crate::yaml::{Node, Value};
-use lateen_model::{Labels, Str};
+use lateen_model::{Labels, Share, Str};
 use std::cell::RefCell;
 use std::time::Duration;
 
@@ -142,6 +142,24 @@ impl Reader {
         }
     }
 
+    /// A number with or without a fraction.
+    pub(crate) fn number(&self, node: &Node, least: f64, most: f64) -> Option<At<f64>> {
+        let value = match node.value {
+            Value::Integer(value) => value as f64,
+            Value::Float(value) => value,
+            _ => {
+                self.wrong_type(node, "a number");
+                return None;
+            }
+        };
+        if (least..=most).contains(&value) {
+            return Some(At { value, span: node.span });
+        }
+        let draft = Draft::error(node.span, "this number is out of range");
+        self.push(draft.expected(format!("a number from {least} to {most}")));
+        None
+    }
+
     pub(crate) fn port(&self, node: &Node) -> Option<At<u16>> {
         let number = self.integer(node, 1, 65535)?;
         Some(number.map(|value| u16::try_from(value).expect("the range was checked")))
@@ -197,6 +215,19 @@ pub(crate) fn one_of(words: &[&str]) -> String {
         [one] => format!("`{one}`"),
         [many @ .., last] => format!("`{}` or `{last}`", many.join("`, `")),
     }
+}
+
+/// `a` and `b`.
+fn all_of(words: &[&str]) -> String {
+    match words {
+        [many @ .., last] if !many.is_empty() => format!("`{}` and `{last}`", many.join("`, `")),
+        words => one_of(words),
+    }
+}
+
+/// Per cent, of which the range was checked, as a share.
+pub(crate) fn share(percent: f64) -> Share {
+    Share::per_million((percent * 10_000.0).round() as u32)
 }
 
 /// One mapping of a document, whose fields were checked by name.
@@ -342,6 +373,36 @@ impl<'a> Fields<'a> {
                 None
             }
         }
+    }
+
+    /// A duration of a millisecond or more, as Istio asks of most of them.
+    pub(crate) fn span_of_time(&self, name: &str) -> Option<At<Duration>> {
+        let time = self.duration(name)?;
+        if time.value >= Duration::from_millis(1) {
+            return Some(time);
+        }
+        self.reader.push(Draft::error(time.span, format!("`{name}` is too short")).expected("1ms or more"));
+        None
+    }
+
+    /// `percent: 0..=100`, as a share.
+    pub(crate) fn percent(&self, name: &str) -> Option<At<Share>> {
+        self.reader.number(self.get(name)?, 0.0, 100.0).map(|at| at.map(share))
+    }
+
+    /// A limit: zero is none, as Istio takes it.
+    pub(crate) fn limit(&self, name: &str) -> Option<u32> {
+        let number = self.integer(name, 0, i64::from(i32::MAX))?;
+        u32::try_from(number.value).ok().filter(|limit| *limit > 0)
+    }
+
+    /// Says that of several fields at most one may be there. Gives whether that holds.
+    pub(crate) fn exclude(&self, names: &[&'static str]) -> bool {
+        let there: Vec<&str> = names.iter().copied().filter(|name| self.has(name)).collect();
+        let [_, second, ..] = there.as_slice() else { return true };
+        let message = format!("{} exclude each other", all_of(&there));
+        self.reader.error(self.key_span(second), message);
+        false
     }
 
     /// A mapping below, with its fields.

@@ -5,6 +5,8 @@ pub(crate) mod core;
 pub(crate) mod destination_rule;
 pub(crate) mod entries;
 pub(crate) mod gateway_api;
+pub(crate) mod grpc_route;
+pub(crate) mod headers;
 pub(crate) mod http_route;
 pub(crate) mod istio_gateway;
 pub(crate) mod lateen;
@@ -31,7 +33,8 @@ pub(crate) enum Spec {
     WorkloadEntry(entries::EndpointSpec),
     GatewayClass(gateway_api::GatewayClassSpec),
     Gateway(gateway_api::GatewaySpec),
-    HttpRoute(http_route::HttpRouteSpec),
+    HttpRoute(http_route::RouteSpec),
+    GrpcRoute(http_route::RouteSpec),
     ReferenceGrant(gateway_api::ReferenceGrantSpec),
     PeerAuthentication(security::PeerAuthenticationSpec),
     Authorization(security::AuthorizationSpec),
@@ -87,6 +90,7 @@ pub(crate) fn read(
         K::GatewayClass => gateway_api::gateway_class(node, reader).map(Spec::GatewayClass),
         K::Gateway => gateway_api::gateway(node, reader).map(Spec::Gateway),
         K::HttpRoute => http_route::http_route(node, reader).map(Spec::HttpRoute),
+        K::GrpcRoute => grpc_route::grpc_route(node, reader).map(Spec::GrpcRoute),
         K::ReferenceGrant => gateway_api::reference_grant(node, reader).map(Spec::ReferenceGrant),
         K::PeerAuthentication => Some(Spec::PeerAuthentication(security::peer_authentication(node, reader))),
         K::AuthorizationPolicy => Some(Spec::Authorization(security::authorization(node, namespace, reader))),

@@ -11,6 +11,7 @@ mod services;
 mod workloads;
 
 pub(crate) use gateway_processes::gateway_processes;
+pub(crate) use routes::delegate_key;
 pub(crate) use workloads::instance;
 
 use crate::manifest::Manifest;
@@ -28,7 +29,9 @@ pub(crate) fn derive(view: &View<'_>, manifest: &Manifest) -> Derived {
         Some(Spec::Process(spec)) => process::process(view, manifest, spec, &mut derived),
         Some(Spec::Gateway(spec)) => gateway_api::gateway(view, manifest, spec, &mut derived),
         Some(Spec::IstioGateway(spec)) => istio_gateway::gateway(view, manifest, spec, &mut derived),
-        Some(Spec::HttpRoute(spec)) => routes::http_route(view, manifest, spec, &mut derived),
+        Some(Spec::HttpRoute(spec) | Spec::GrpcRoute(spec)) => {
+            routes::http_route(view, manifest, spec, &mut derived);
+        }
         Some(Spec::VirtualService(spec)) => routes::virtual_service(view, manifest, spec, &mut derived),
         Some(Spec::DestinationRule(spec)) => {
             destination_rule::destination_rule(view, manifest, spec, &mut derived);

@@ -9,6 +9,7 @@ use crate::object::{ObjectKey, ObjectKind};
 use crate::problem::Draft;
 use crate::schema::Spec;
 use crate::settings::Settings;
+use crate::translate::delegate_key;
 use lateen_model::{
     Entry, HostPattern, Hostname, Instance, Labels, MeshSettings, Namespace, Selector, ServiceId, Str,
 };
@@ -32,6 +33,8 @@ pub(crate) enum Fact {
     Destination(Str),
     /// VirtualServices for exactly this pattern.
     VirtualHost(Str),
+    /// VirtualServices that delegate to this one.
+    Delegate(ObjectKey),
 }
 
 /// A selector of workloads, and whose it is.
@@ -82,6 +85,8 @@ impl State {
             Some(Spec::VirtualService(service)) => {
                 let hosts = service.hosts.iter().map(|host| self.qualify(host, &key.namespace));
                 facts.extend(hosts.map(|host| Fact::VirtualHost(host.into())));
+                let delegates = service.http.iter().filter_map(|http| http.delegate.as_ref());
+                facts.extend(delegates.map(|one| Fact::Delegate(delegate_key(one, &key.namespace))));
             }
             _ => {}
         }
@@ -248,8 +253,8 @@ pub(crate) struct Derived {
     pub(crate) rejected: Option<(&'static str, String)>,
     /// Something it refers to was not found or may not be referred to.
     pub(crate) unresolved: Option<(&'static str, String)>,
-    /// Somebody else has what it wants.
-    pub(crate) conflict: Option<String>,
+    /// Somebody else has what it wants, or takes it away: a word and a sentence.
+    pub(crate) conflict: Option<(&'static str, String)>,
     /// Nothing of it is enforced.
     pub(crate) not_enforced: Option<String>,
 }
@@ -261,9 +266,14 @@ impl Derived {
         self.drafts.push(draft);
     }
 
-    /// Somebody else has it.
+    /// An older object has it.
     pub(crate) fn conflict(&mut self, draft: Draft) {
-        self.conflict.get_or_insert_with(|| draft.message.clone());
+        self.clash("OlderWins", draft);
+    }
+
+    /// Another object takes it away.
+    pub(crate) fn clash(&mut self, reason: &'static str, draft: Draft) {
+        self.conflict.get_or_insert_with(|| (reason, draft.message.clone()));
         self.drafts.push(draft);
     }
 

@@ -36,6 +36,8 @@ pub(crate) struct ListenerSpec {
     pub(crate) from: AllowedFrom,
     /// Whether HTTPRoute is among the kinds that may attach.
     pub(crate) takes_http: bool,
+    /// Whether GRPCRoute is.
+    pub(crate) takes_grpc: bool,
 }
 
 /// The namespaces whose routes may attach to a listener.
@@ -152,10 +154,20 @@ fn listener(node: &Node, reader: &Reader) -> Option<ListenerSpec> {
             Vec::new()
         }
     };
-    let (from, takes_http) = fields
-        .fields("allowedRoutes", &["namespaces", "kinds"], &[])
-        .map_or((AllowedFrom::Same, true), |allowed| (allowed_from(&allowed), takes_http(&allowed)));
-    Some(ListenerSpec { span: head(&fields), name, port, protocol, host, certificates, from, takes_http })
+    let allowed = fields.fields("allowedRoutes", &["namespaces", "kinds"], &[]);
+    let kinds = allowed.as_ref().map(kinds).unwrap_or_default();
+    let takes = |kind| kinds.is_empty() || kinds.iter().any(|name| name.as_str() == kind);
+    Some(ListenerSpec {
+        span: head(&fields),
+        name,
+        port,
+        protocol,
+        host,
+        certificates,
+        from: allowed.as_ref().map_or(AllowedFrom::Same, allowed_from),
+        takes_http: takes("HTTPRoute"),
+        takes_grpc: takes("GRPCRoute"),
+    })
 }
 
 fn listener_tls(fields: &Fields<'_>) -> Option<Vec<ObjectRef>> {
@@ -219,18 +231,16 @@ fn label_selector(node: &Node, reader: &Reader) -> Option<LabelSelector> {
     Some(LabelSelector { labels: Selector::new(fields.labels("matchLabels")), expressions })
 }
 
-fn takes_http(allowed: &Fields<'_>) -> bool {
-    let kinds: Vec<_> = allowed
-        .each("kinds", &["group", "kind"], &[])
-        .filter_map(|kind| {
-            let name = kind.need_text("kind")?;
-            if name.as_str() != "HTTPRoute" {
-                allowed.reader.unsupported(name.span, "only HTTPRoute is enforced yet");
-            }
-            Some(name.as_str() == "HTTPRoute")
-        })
-        .collect();
-    kinds.is_empty() || kinds.contains(&true)
+/// The kinds of route that may attach.
+fn kinds(allowed: &Fields<'_>) -> Vec<Str> {
+    let named = allowed.each("kinds", &["group", "kind"], &[]).filter_map(|kind| kind.need_text("kind"));
+    let known = |name: At<Str>| {
+        if !matches!(name.as_str(), "HTTPRoute" | "GRPCRoute") {
+            allowed.reader.unsupported(name.span, "only HTTPRoute and GRPCRoute are enforced yet");
+        }
+        name.value
+    };
+    named.map(known).collect()
 }
 
 /// ReferenceGrant.

@@ -1,19 +1,24 @@
-//! HTTPRoute.
+//! HTTPRoute, and what GRPCRoute shares with it.
 
-use super::virtual_service::{header, is_header_name};
+mod filters;
+pub(super) mod session;
+
+pub(crate) use filters::{FiltersSpec, Kind};
+
+use super::headers::is_header_name;
 use super::{ObjectRef, head};
 use crate::problem::{At, Draft, Span};
 use crate::read::{Fields, Reader};
 use crate::yaml::Node;
 use lateen_model::{
-    Filter, FullRegex, HeaderEdit, HostPattern, NamedMatch, PathMatch, RequestMatch, RetryPolicy, Str,
-    StringMatch,
+    Filter, FullRegex, HostPattern, NamedMatch, PathMatch, PathRewrite, RequestMatch, RetryPolicy, Rewrite,
+    SessionPersistence, Str, StringMatch,
 };
 use std::time::Duration;
 
-/// HTTPRoute.
+/// HTTPRoute or GRPCRoute.
 #[derive(Clone, PartialEq, Debug)]
-pub(crate) struct HttpRouteSpec {
+pub(crate) struct RouteSpec {
     pub(crate) parents: Vec<ParentSpec>,
     pub(crate) hosts: Vec<At<HostPattern>>,
     pub(crate) rules: Vec<RuleSpec>,
@@ -35,10 +40,11 @@ pub(crate) struct RuleSpec {
     pub(crate) matches: Vec<RequestMatch>,
     /// There were matches, and none can be used: so it matches nothing.
     pub(crate) never: bool,
-    pub(crate) filters: Vec<Filter>,
+    pub(crate) filters: FiltersSpec,
     pub(crate) backends: Vec<BackendSpec>,
     pub(crate) timeout: Option<Duration>,
     pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) persistence: Option<SessionPersistence>,
 }
 
 /// One entry of `backendRefs`.
@@ -47,10 +53,19 @@ pub(crate) struct BackendSpec {
     pub(crate) reference: ObjectRef,
     pub(crate) port: Option<At<u16>>,
     pub(crate) weight: u32,
-    pub(crate) filters: Vec<Filter>,
+    pub(crate) filters: FiltersSpec,
 }
 
-pub(crate) fn http_route(node: &Node, reader: &Reader) -> Option<HttpRouteSpec> {
+pub(crate) fn http_route(node: &Node, reader: &Reader) -> Option<RouteSpec> {
+    route(node, reader, rule)
+}
+
+/// What both kinds of route have, with a reader of rules.
+pub(super) fn route(
+    node: &Node,
+    reader: &Reader,
+    rule: fn(&Node, &Reader) -> Option<RuleSpec>,
+) -> Option<RouteSpec> {
     let fields = reader.fields(node, &["parentRefs", "hostnames", "rules"], &["useDefaultGateways"])?;
     let parents = fields
         .each("parentRefs", &["group", "kind", "name", "namespace", "sectionName", "port"], &[])
@@ -63,45 +78,82 @@ pub(crate) fn http_route(node: &Node, reader: &Reader) -> Option<HttpRouteSpec> 
         })
         .collect();
     let parse = |text: At<Str>| Some(At { value: reader.parse(&text, HostPattern::parse)?, span: text.span });
-    let rules = match fields.get("rules") {
-        Some(_) => fields.list("rules").iter().filter_map(|item| rule(item, reader)).collect(),
-        None => Vec::new(),
-    };
-    Some(HttpRouteSpec {
+    Some(RouteSpec {
         parents,
         hosts: fields.texts("hostnames").into_iter().filter_map(parse).collect(),
-        rules,
+        rules: fields.list("rules").iter().filter_map(|item| rule(item, reader)).collect(),
     })
 }
 
 fn rule(node: &Node, reader: &Reader) -> Option<RuleSpec> {
     let fields = reader.fields(
         node,
-        &["name", "matches", "filters", "backendRefs", "timeouts", "retry"],
-        &["sessionPersistence"],
+        &["name", "matches", "filters", "backendRefs", "timeouts", "retry", "sessionPersistence"],
+        &[],
     )?;
-    let matches: Vec<_> =
+    let mut matches: Vec<_> =
         fields.list("matches").iter().filter_map(|item| request_match(item, reader)).collect();
     let never = matches.is_empty() && !fields.list("matches").is_empty();
-    let timeouts = fields.fields("timeouts", &["request", "backendRequest"], &[]);
-    let time = |name| {
-        let time = timeouts.as_ref().and_then(|timeouts| timeouts.duration(name));
-        time.map(|at| at.value).filter(|time: &Duration| !time.is_zero())
-    };
+    let filters = FiltersSpec::read(&fields, Kind::Http);
+    let backends: Vec<_> =
+        fields.list("backendRefs").iter().filter_map(|item| backend(item, reader, Kind::Http)).collect();
+    let own = filters.replaces_prefix();
+    if own || backends.iter().any(|backend: &BackendSpec| backend.filters.replaces_prefix()) {
+        with_prefix(&mut matches, &fields);
+    }
+    if filters.redirect.is_some() && !backends.is_empty() {
+        let message = "a rule that redirects sends nothing to `backendRefs`";
+        reader.push(Draft::error(fields.key_span("backendRefs"), message));
+    }
+    let (timeout, per_try) = timeouts(&fields);
     let mut retry = fields.get("retry").and_then(|node| retry(node, reader));
-    if let Some(per_try) = time("backendRequest") {
+    if let Some(per_try) = per_try {
         retry.get_or_insert_default().per_try_timeout = Some(per_try);
     }
     Some(RuleSpec {
         name: fields.text("name").map(|text| text.value),
         span: head(&fields),
+        persistence: session::read(&fields, &matches),
         matches,
         never,
-        filters: filters(&fields),
-        backends: fields.list("backendRefs").iter().filter_map(|item| backend(item, reader)).collect(),
-        timeout: time("request"),
+        filters,
+        backends,
+        timeout,
         retry,
     })
+}
+
+/// `replacePrefixMatch` needs prefixes, of which `/` is the one that is not written.
+fn with_prefix(matches: &mut Vec<RequestMatch>, fields: &Fields<'_>) {
+    if matches.is_empty() {
+        matches.push(RequestMatch::default());
+    }
+    for one in matches {
+        match one.path.get_or_insert_with(|| PathMatch::segments("/")) {
+            PathMatch::Segments(_) => {}
+            PathMatch::Text(_) => {
+                let draft = Draft::error(head(fields), "`replacePrefixMatch` needs a match by `PathPrefix`");
+                fields.reader.push(draft.expected("`ReplaceFullPath`, or matches of the type `PathPrefix`"));
+                return;
+            }
+        }
+    }
+}
+
+/// `timeouts.request` and `timeouts.backendRequest`; zero is none.
+fn timeouts(fields: &Fields<'_>) -> (Option<Duration>, Option<Duration>) {
+    let Some(below) = fields.fields("timeouts", &["request", "backendRequest"], &[]) else {
+        return (None, None);
+    };
+    let time = |name| below.duration(name).map(|at| at.value).filter(|time: &Duration| !time.is_zero());
+    let (request, per_try) = (time("request"), time("backendRequest"));
+    if let (Some(request), Some(per_try)) = (request, per_try)
+        && per_try > request
+    {
+        let message = "`backendRequest` may not be longer than `request`";
+        fields.reader.push(Draft::error(below.key_span("backendRequest"), message));
+    }
+    (request, per_try)
 }
 
 fn request_match(node: &Node, reader: &Reader) -> Option<RequestMatch> {
@@ -149,7 +201,7 @@ fn path_match(node: &Node, reader: &Reader) -> Option<PathMatch> {
 }
 
 /// `headers` and `queryParams`: of several entries with one name the first counts.
-fn named(fields: &Fields<'_>, name: &str, lower: bool) -> Vec<NamedMatch> {
+pub(super) fn named(fields: &Fields<'_>, name: &str, header: bool) -> Vec<NamedMatch> {
     let reader = fields.reader;
     let mut found: Vec<NamedMatch> = Vec::new();
     for item in fields.each(name, &["type", "name", "value"], &[]) {
@@ -162,10 +214,10 @@ fn named(fields: &Fields<'_>, name: &str, lower: bool) -> Vec<NamedMatch> {
         } else {
             StringMatch::Exact(value.value)
         };
-        if lower && !is_header_name(&name) {
+        if header && !is_header_name(&name) {
             reader.error(name.span, format!("{:?} is no header name", name.as_str()));
         }
-        let name = if lower { Str::from(name.to_ascii_lowercase()) } else { name.value };
+        let name = if header { Str::from(name.to_ascii_lowercase()) } else { name.value };
         if !found.iter().any(|other| other.name == name) {
             found.push(NamedMatch { name, value });
         }
@@ -173,75 +225,26 @@ fn named(fields: &Fields<'_>, name: &str, lower: bool) -> Vec<NamedMatch> {
     found
 }
 
-fn filters(fields: &Fields<'_>) -> Vec<Filter> {
-    let reader = fields.reader;
-    let mut filters = Vec::new();
-    for item in fields.each(
-        "filters",
-        &[
-            "type",
-            "requestHeaderModifier",
-            "responseHeaderModifier",
-            "requestRedirect",
-            "urlRewrite",
-            "requestMirror",
-            "cors",
-            "externalAuth",
-            "extensionRef",
-        ],
-        &[],
-    ) {
-        item.need("type");
-        let words = [
-            ("RequestHeaderModifier", "requestHeaderModifier"),
-            ("ResponseHeaderModifier", "responseHeaderModifier"),
-            ("RequestRedirect", "requestRedirect"),
-            ("URLRewrite", "urlRewrite"),
-            ("RequestMirror", "requestMirror"),
-            ("CORS", "cors"),
-            ("ExternalAuth", "externalAuth"),
-            ("ExtensionRef", "extensionRef"),
-        ];
-        let Some(kind) = item.choice("type", &words) else { continue };
-        match kind.value {
-            "requestHeaderModifier" => {
-                filters.extend(edit(&item, kind.value).map(Filter::RequestHeaders));
-            }
-            "responseHeaderModifier" => {
-                filters.extend(edit(&item, kind.value).map(Filter::ResponseHeaders));
-            }
-            other => reader.unsupported(kind.span, format!("the filter `{other}` is not enforced yet")),
-        }
-    }
-    filters
-}
-
-fn edit(item: &Fields<'_>, name: &str) -> Option<HeaderEdit> {
-    item.need(name)?;
-    let fields = item.fields(name, &["set", "add", "remove"], &[])?;
-    let pairs = |list: &str| {
-        fields
-            .each(list, &["name", "value"], &[])
-            .filter_map(|pair| {
-                let (name, value) = (pair.need_text("name")?, pair.text("value")?);
-                // Gateway API knows no variables, so a percent sign is only itself.
-                let escaped = At { value: Str::from(value.replace('%', "%%")), span: value.span };
-                header(&name, &escaped, item.reader)
-            })
-            .collect()
-    };
-    let remove = fields.texts("remove").iter().map(|name| Str::from(name.to_ascii_lowercase())).collect();
-    Some(HeaderEdit { set: pairs("set"), add: pairs("add"), remove })
-}
-
-fn backend(node: &Node, reader: &Reader) -> Option<BackendSpec> {
+pub(super) fn backend(node: &Node, reader: &Reader, kind: Kind) -> Option<BackendSpec> {
     let fields =
         reader.fields(node, &["group", "kind", "name", "namespace", "port", "weight", "filters"], &[])?;
+    let filters = FiltersSpec::read(&fields, kind);
+    for name in filters.only_of_rules() {
+        let message = format!("`{name}` answers before a backend is chosen, so it cannot stand at one");
+        reader.push(
+            Draft::error(fields.key_span("filters"), message).expected("it in the `filters` of the rule"),
+        );
+    }
+    Some(BackendSpec { filters, ..target(&fields)? })
+}
+
+/// What a backend names.
+fn target(fields: &Fields<'_>) -> Option<BackendSpec> {
     Some(BackendSpec {
-        reference: ObjectRef::read(&fields, "", "Service")?,
+        reference: ObjectRef::read(fields, "", "Service")?,
         port: fields.port("port"),
         weight: fields.integer("weight", 0, 1_000_000).map_or(1, |number| number.value as u32),
-        filters: filters(&fields),
+        filters: FiltersSpec::default(),
     })
 }
 
@@ -254,8 +257,13 @@ fn retry(node: &Node, reader: &Reader) -> Option<RetryPolicy> {
     if let Some(attempts) = fields.integer("attempts", 0, 1000) {
         retry.attempts = attempts.value as u32;
     }
-    if let Some(backoff) = fields.duration("backoff") {
+    if let Some(backoff) = fields.span_of_time("backoff") {
         retry.backoff = backoff.value;
     }
     Some(retry)
+}
+
+/// Whether a filter replaces what a match on the path matched.
+fn replaces_prefix(filter: &Filter) -> bool {
+    matches!(filter, Filter::Rewrite(Rewrite { path: Some(PathRewrite::Matched(_)), .. }))
 }

@@ -348,7 +348,7 @@ fn condition(fields: &Fields<'_>) -> Option<Condition> {
             return None;
         }
         key => match key.strip_prefix("request.headers[").and_then(|rest| rest.strip_suffix(']')) {
-            Some(name) if super::virtual_service::is_header_name(name) => {
+            Some(name) if super::headers::is_header_name(name) => {
                 ConditionKey::RequestHeader(name.to_ascii_lowercase().into())
             }
             _ => {

@@ -4,7 +4,7 @@ mod http_route;
 mod virtual_service;
 
 pub(crate) use http_route::http_route;
-pub(crate) use virtual_service::virtual_service;
+pub(crate) use virtual_service::{delegate_key, virtual_service};
 
 use crate::object::ObjectKind;
 use crate::problem::{At, Draft, nearest};

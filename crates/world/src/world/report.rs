@@ -68,7 +68,8 @@ impl World {
             debug_assert_eq!(*file, other.file);
             problems.push(other.problem(Draft::error(other.meta.name_span, message)));
         }
-        let conflict = self.older_mesh(written).or_else(|| derived.conflict.clone());
+        let conflict = self.older_mesh(written).map(|message| ("OlderWins", message));
+        let conflict = conflict.or_else(|| derived.conflict.clone());
         if key.kind == ObjectKind::Mesh {
             problems.extend(
                 self.older_mesh(written)
@@ -133,7 +134,7 @@ fn conditions(
     missing: bool,
     stale: bool,
     derived: &Derived,
-    conflict: Option<String>,
+    conflict: Option<(&'static str, String)>,
     problems: &[Problem],
 ) -> Vec<Condition> {
     use ConditionKind as K;
@@ -159,8 +160,8 @@ fn conditions(
     } else if written.key.kind.has_references() && !written.broken {
         push(K::ResolvedRefs, true, "ResolvedRefs", String::new());
     }
-    if let Some(message) = conflict {
-        push(K::Conflicted, true, "OlderWins", message);
+    if let Some((reason, message)) = conflict {
+        push(K::Conflicted, true, reason, message);
     }
     if stale {
         push(K::Stale, true, "LastGood", "the last good version is in force".to_owned());

@@ -1,4 +1,4 @@
-//! HTTPRoute.
+//! HTTPRoute and GRPCRoute.
 
 use super::super::gateway_api::check_class;
 use super::super::{key, services, visible};
@@ -7,14 +7,14 @@ use crate::object::ObjectKind;
 use crate::problem::{Draft, nearest};
 use crate::schema::Spec;
 use crate::schema::gateway_api::{AllowedFrom, ListenerSpec};
-use crate::schema::http_route::{BackendSpec, HttpRouteSpec, ParentSpec, RuleSpec};
+use crate::schema::http_route::{BackendSpec, FiltersSpec, ParentSpec, RouteSpec, RuleSpec};
 use crate::view::{Derived, Fact, View};
 use lateen_model::{
-    Backend, BackendTarget, HostPattern, Key, Labels, Namespace, Origin, Parent, Precedence, Resource, Route,
-    Rule, Str, Visibility,
+    Answer, Backend, BackendTarget, Filter, HostPattern, Key, Labels, Mirror, Namespace, Origin, Parent,
+    Precedence, Resource, Route, Rule, Str, Visibility,
 };
 
-pub(crate) fn http_route(view: &View<'_>, manifest: &Manifest, spec: &HttpRouteSpec, derived: &mut Derived) {
+pub(crate) fn http_route(view: &View<'_>, manifest: &Manifest, spec: &RouteSpec, derived: &mut Derived) {
     let mut parents = Vec::new();
     // For Services of other namespaces: only for clients of the own one.
     let mut consumed = Vec::new();
@@ -66,28 +66,25 @@ pub(crate) fn http_route(view: &View<'_>, manifest: &Manifest, spec: &HttpRouteS
         derived.entries.push(visible(key, &visibility, Resource::Route(route)));
     };
     let own = Visibility::Only(vec![manifest.key.namespace.clone()]);
-    push(key(manifest, Origin::HttpRoute), parents, Visibility::Public);
-    push(key(manifest, Origin::HttpRoute).section("consumer"), consumed, own);
+    let id = key(manifest, origin(manifest));
+    push(id.clone(), parents, Visibility::Public);
+    push(id.section("consumer"), consumed, own);
+}
+
+fn origin(manifest: &Manifest) -> Origin {
+    if manifest.key.kind == ObjectKind::GrpcRoute { Origin::GrpcRoute } else { Origin::HttpRoute }
 }
 
 /// A route without rules has one that matches everything and has no backend.
 fn everything() -> Rule {
-    Rule {
-        name: "0".into(),
-        matches: Vec::new(),
-        filters: Vec::new(),
-        backends: Vec::new(),
-        timeout: None,
-        retry: None,
-        ..Rule::default()
-    }
+    Rule { name: "0".into(), ..Rule::default() }
 }
 
 /// The listeners of a Gateway that take the route.
 fn gateway_parents(
     view: &View<'_>,
     manifest: &Manifest,
-    spec: &HttpRouteSpec,
+    spec: &RouteSpec,
     parent: &ParentSpec,
     derived: &mut Derived,
 ) -> Vec<Parent> {
@@ -128,9 +125,10 @@ fn gateway_parents(
     }
     let own = &manifest.key.namespace;
     let allowed: Vec<_> =
-        named.into_iter().filter(|listener| takes(view, listener, namespace, own)).collect();
+        named.into_iter().filter(|listener| takes(view, listener, namespace, manifest)).collect();
     if allowed.is_empty() {
-        let message = format!("no listener of the Gateway takes HTTPRoutes of the namespace {own}");
+        let message =
+            format!("no listener of the Gateway takes {}s of the namespace {own}", manifest.key.kind);
         let draft = Draft::error(name.span, message).expected("`allowedRoutes.namespaces` that name it");
         derived.unresolved("NotAllowedByListeners", draft);
         return Vec::new();
@@ -151,14 +149,15 @@ fn gateway_parents(
     parents
 }
 
-fn shares_host(listener: &ListenerSpec, spec: &HttpRouteSpec) -> bool {
+fn shares_host(listener: &ListenerSpec, spec: &RouteSpec) -> bool {
     let any = HostPattern::Any;
     let theirs = listener.host.as_ref().map_or(&any, |host| &host.value);
     spec.hosts.is_empty() || spec.hosts.iter().any(|host| host.value.intersect(theirs).is_some())
 }
 
-/// Whether a listener takes HTTPRoutes of a namespace.
-fn takes(view: &View<'_>, listener: &ListenerSpec, gateway: &Namespace, route: &Namespace) -> bool {
+/// Whether a listener takes a route.
+fn takes(view: &View<'_>, listener: &ListenerSpec, gateway: &Namespace, manifest: &Manifest) -> bool {
+    let route = &manifest.key.namespace;
     let namespace = match &listener.from {
         AllowedFrom::All => true,
         AllowedFrom::Same => gateway == route,
@@ -170,7 +169,8 @@ fn takes(view: &View<'_>, listener: &ListenerSpec, gateway: &Namespace, route: &
             selector.matches(&labels)
         }
     };
-    namespace && listener.takes_http
+    let grpc = manifest.key.kind == ObjectKind::GrpcRoute;
+    namespace && if grpc { listener.takes_grpc } else { listener.takes_http }
 }
 
 /// The Service a route is attached to, and whether it is of the own namespace (a producer route).
@@ -201,20 +201,52 @@ fn service_parent(
 }
 
 fn rule(view: &View<'_>, manifest: &Manifest, index: usize, rule: &RuleSpec, derived: &mut Derived) -> Rule {
-    let backends = rule.backends.iter().map(|backend| Backend {
-        target: target(view, manifest, backend, derived),
-        weight: backend.weight,
-        filters: backend.filters.clone(),
-    });
+    let mut backends: Vec<Backend> = rule
+        .backends
+        .iter()
+        .map(|backend| Backend {
+            target: match backend.filters.closed {
+                Some(filter) => closed(filter),
+                None => target(view, manifest, backend, derived),
+            },
+            weight: backend.weight,
+            filters: filters(view, manifest, &backend.filters, derived),
+        })
+        .collect();
+    let mut answer = rule.filters.redirect.clone().map(Answer::Redirect);
+    if let Some(filter) = rule.filters.closed {
+        // Passing over a filter may open what it was to guard.
+        backends = vec![Backend { target: closed(filter), weight: 1, filters: Vec::new() }];
+        answer = None;
+    }
     Rule {
-        backends: backends.collect(),
         name: rule.name.clone().unwrap_or_else(|| index.to_string().into()),
         matches: rule.matches.clone(),
-        filters: rule.filters.clone(),
+        filters: filters(view, manifest, &rule.filters, derived),
+        answer,
+        backends,
         timeout: rule.timeout,
         retry: rule.retry.clone(),
-        ..Rule::default()
+        persistence: rule.persistence.clone(),
     }
+}
+
+fn closed(filter: &str) -> BackendTarget {
+    BackendTarget::Invalid {
+        status: 500,
+        reason: format!("the filter `{filter}` is not enforced yet").into(),
+    }
+}
+
+/// Filters, with what they send copies to looked up. A copy that leads nowhere is told and left out.
+fn filters(view: &View<'_>, manifest: &Manifest, spec: &FiltersSpec, derived: &mut Derived) -> Vec<Filter> {
+    let mirrors = spec.mirrors.iter().filter(|(_, share)| share.parts() > 0);
+    let mirrors = mirrors.filter_map(|(backend, share)| match target(view, manifest, backend, derived) {
+        BackendTarget::Invalid { .. } => None,
+        target => Some(Filter::Mirror(Mirror { target, share: *share })),
+    });
+    let mirrors: Vec<Filter> = mirrors.collect();
+    spec.plain.iter().cloned().chain(mirrors).collect()
 }
 
 fn target(
@@ -242,9 +274,11 @@ fn target(
         }
     };
     let grant = (reference.group.as_str(), reference.kind.as_str(), namespace, reference.name.as_str());
-    if !view.granted((ObjectKind::HttpRoute, own), grant) {
+    if !view.granted((manifest.key.kind, own), grant) {
         let message = format!(
-            "no ReferenceGrant in {namespace} lets an HTTPRoute of {own} use {}",
+            "no ReferenceGrant in {namespace} lets {} {} of {own} use {}",
+            if manifest.key.kind == ObjectKind::GrpcRoute { "a" } else { "an" },
+            manifest.key.kind,
             reference.name.as_str()
         );
         return invalid("RefNotPermitted", Draft::error(span, message));
