@@ -135,6 +135,11 @@ impl Reader {
                 );
                 None
             }
+            Value::Float(_) => {
+                let draft = Draft::error(node.span, "this number is not whole, or too large");
+                self.push(draft.expected(format!("a whole number from {least} to {most}")));
+                None
+            }
             _ => {
                 self.wrong_type(node, "a number");
                 None

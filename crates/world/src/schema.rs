@@ -11,6 +11,7 @@ pub(crate) mod http_route;
 pub(crate) mod istio_gateway;
 pub(crate) mod lateen;
 pub(crate) mod security;
+mod traffic_policy;
 pub(crate) mod virtual_service;
 
 use crate::ObjectKind;

@@ -113,7 +113,9 @@ fn format(value: &At<Str>, reader: &Reader) -> Option<Format> {
                 _ => None,
             };
             let example = match &error {
-                InvalidFormat::Arguments(_) => Some("such as %REQ(x-user)% or %REQ(:path?x-path):16%"),
+                InvalidFormat::Arguments(_) => {
+                    Some("a name in it, such as %REQ(x-user)% or %REQ(:path?x-path):16%")
+                }
                 _ => None,
             };
             let draft = Draft::error(value.span, error.to_string()).suggest(near);

@@ -6,7 +6,8 @@ use crate::problem::Draft;
 use crate::schema::destination_rule::DestinationRuleSpec;
 use crate::view::{Derived, View};
 use lateen_model::{
-    DestinationPolicy, HostPattern, Origin, Policy, PolicyKind, Resource, Selector, ServiceId, Subset, Target,
+    DestinationPolicy, HostPattern, Origin, Policy, PolicyKind, Resource, Selector, ServiceId, Subset,
+    Target, Visibility,
 };
 
 pub(crate) fn destination_rule(
@@ -39,7 +40,7 @@ pub(crate) fn destination_rule(
         }
     }
     let policy = DestinationPolicy {
-        clients: Default::default(),
+        clients: spec.clients.as_ref().map(|at| at.value.clone()).unwrap_or_default(),
         host: pattern,
         traffic: spec.traffic.clone(),
         subsets: spec
@@ -51,7 +52,11 @@ pub(crate) fn destination_rule(
                 traffic: subset.traffic.clone(),
             })
             .collect(),
-        visibility: spec.export_to.visibility(namespace),
+        // A selector of clients does not reach into other namespaces.
+        visibility: match &spec.clients {
+            Some(_) => Visibility::Only(vec![namespace.clone()]),
+            None => spec.export_to.visibility(namespace),
+        },
     };
     for subset in spec.subsets.iter().filter(|subset| subset.labels.is_empty()) {
         let message = format!("the subset {:?} has no labels, so it is every endpoint", subset.name.as_str());

@@ -269,7 +269,8 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
 
 /// What people meant who ran into one of the traps of YAML.
 fn hint(problem: &str, at: &str) -> Option<String> {
-    if problem.contains("unknown anchor") && at.starts_with('*') {
+    let alias = problem.contains("unknown anchor") || problem.contains("anchor or alias");
+    if alias && at.starts_with('*') {
         let text: String = at.chars().take_while(|c| !c.is_whitespace() && !",]}#".contains(*c)).collect();
         return Some(format!("quotes around a text that begins with `*`: \"{text}\""));
     }

@@ -109,7 +109,10 @@ fn body(fields: &Fields<'_>) -> Option<Vec<u8>> {
             match base64::engine::general_purpose::STANDARD.decode(compact) {
                 Ok(bytes) => (bytes, text.span),
                 Err(_) => {
-                    reader.push(Draft::error(text.span, "`bytes` is not base64").expected("or `string`"));
+                    reader.push(
+                        Draft::error(text.span, "`bytes` is not base64")
+                            .expected("base64; plain text goes under `string`"),
+                    );
                     return None;
                 }
             }
