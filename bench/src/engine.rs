@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::Args;
 use lateen_cli::output::Output;
 use lateen_engine::{
-    Compiler, ConnectionFacts, Destination, Direction, Excluded, Headers, Load, RequestDecision,
-    RequestFacts, decide_request, pick_endpoint,
+    BackendId, Compiler, ConnectionFacts, Destination, Direction, Excluded, Headers, LeftOut, Load,
+    Preference, RequestDecision, RequestFacts, decide_request, pick_endpoint,
 };
 use lateen_model::{Delta, Entry, Identity, PathMatch, ProxyRole, Resource, StringMatch, Viewer};
 use lateen_wire::convert;
@@ -172,7 +172,9 @@ fn endpoints() -> anyhow::Result<(Figure, Figure)> {
         time(20_000, |_| {
             // A cheap die: what is measured is the choice.
             die = die.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-            black_box(pick_endpoint(&snapshot, backend, &excluded, &Idle, die).is_ok());
+            black_box(
+                pick_endpoint(&snapshot, backend, &Preference::default(), &excluded, &Idle, die).is_ok(),
+            );
         })
     };
     Ok((picked, changed.times(1e-3)))
@@ -188,8 +190,11 @@ impl Load for Idle {
     fn next(&self, _: u64) -> u64 {
         0
     }
-    fn unavailable(&self, _: std::net::SocketAddr) -> bool {
-        false
+    fn left_out(&self, _: BackendId) -> Option<LeftOut> {
+        None
+    }
+    fn now(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
     }
 }
 

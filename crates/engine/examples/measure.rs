@@ -184,7 +184,9 @@ fn endpoints() {
         let (excluded, load) = (Excluded::default(), Idle::default());
         let weights = if weighted { "weights" } else { "all alike" };
         time(&format!("pick_endpoint, 10,000 endpoints, {balance:?}, {weights}"), 1_000_000, |n| {
-            black_box(pick_endpoint(&snapshot, backend, &excluded, &load, n).unwrap());
+            black_box(
+                pick_endpoint(&snapshot, backend, &Preference::default(), &excluded, &load, n).unwrap(),
+            );
         });
         if balance == BalanceAlgorithm::Random {
             let flip = |n: u64| {

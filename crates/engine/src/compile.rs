@@ -1,6 +1,7 @@
 //! `Compiler`: applies a `Delta` and gives the next `Snapshot`. A change marks what depends on it, and only
 //! that is compiled again; the rest is shared with the snapshot before.
 
+use crate::balance::locality::{Home, Plan as Locality};
 use crate::rule::{CompiledRoute, CompiledRule, Resolved};
 use crate::snapshot::{Owner, Snapshot};
 use index::{Dirty, Index};
@@ -9,6 +10,7 @@ use numbers::Numbers;
 use plan::Plan;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 mod gateways;
 mod index;
@@ -30,6 +32,10 @@ pub struct Compiler {
     placed: HashMap<Key, gateways::Placed>,
     service_numbers: Numbers<ServiceId>,
     group_numbers: Numbers<crate::endpoints::GroupName>,
+    /// Where the viewer is, as localities are seen from there.
+    home: Home,
+    /// Some group asks how many callers like the viewer there are.
+    counts_siblings: bool,
     next: Snapshot,
 }
 
@@ -44,8 +50,17 @@ impl Compiler {
             placed: HashMap::new(),
             service_numbers: Numbers::default(),
             group_numbers: Numbers::default(),
+            home: Home::default(),
+            counts_siblings: false,
             next: Snapshot::empty(viewer),
         }
+    }
+
+    /// Tells the time of the changes to come: endpoints that become ready by them are new from then on. It is the clock
+    /// of `Load::now`; whoever tells none has no new endpoints.
+    pub fn at(&mut self, now: Duration) -> &mut Self {
+        self.index.now = now;
+        self
     }
 
     /// The snapshot after a change. As in a catalog, what is both set and removed is removed.
@@ -56,6 +71,7 @@ impl Compiler {
         self.plan_services(&mut dirty);
         self.compile_routes(&mut dirty);
         self.compile_services(&dirty);
+        self.find_home(&mut dirty);
         self.compile_groups(&dirty);
         self.compile_addresses(&dirty);
         self.compile_hosts(&dirty);
@@ -95,6 +111,7 @@ impl Compiler {
             let (before, after) = (groups(&old), groups(&new));
             for spec in &after {
                 self.group_numbers.get_or_add(&spec.name);
+                self.counts_siblings |= Locality::of(&spec.traffic).counts_siblings();
             }
             for gone in before.iter().filter(|old| !after.iter().any(|new| new.name == old.name)) {
                 if let Some(number) = self.group_numbers.remove(&gone.name) {

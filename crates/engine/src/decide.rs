@@ -11,7 +11,7 @@ use crate::snapshot::Snapshot;
 use crate::trace::{Silent, Step, Trace, object};
 use crate::{
     BackendId, ConnectionFacts, Decision, Denial, DenialReason, Destination, Direction, Effective, Excluded,
-    Forward, Hop, Load, Picked, RequestDecision, RequestFacts,
+    Forward, Hop, Load, Picked, Preference, RequestDecision, RequestFacts,
 };
 use lateen_model::{AppProtocol, ListenerProtocol, MtlsMode, OutboundPolicy};
 use std::net::SocketAddr;
@@ -37,16 +37,18 @@ pub fn decide_request(snapshot: &Snapshot, facts: &RequestFacts<'_>) -> RequestD
 pub fn pick(
     snapshot: &Snapshot,
     to: &Destination,
+    preference: &Preference,
     excluded: &Excluded,
     load: &dyn Load,
     random: u64,
 ) -> Result<Picked, Denial> {
-    pick_traced(snapshot, to, excluded, load, random, &mut Silent)
+    pick_traced(snapshot, to, preference, excluded, load, random, &mut Silent)
 }
 
 pub(crate) fn pick_traced<T: Trace>(
     snapshot: &Snapshot,
     to: &Destination,
+    preference: &Preference,
     excluded: &Excluded,
     load: &dyn Load,
     random: u64,
@@ -55,7 +57,7 @@ pub(crate) fn pick_traced<T: Trace>(
     match to {
         Destination::Backend(id) => {
             let id: BackendId = *id;
-            crate::balance::pick_endpoint_traced(snapshot, id, excluded, load, random, trace)
+            crate::balance::pick_endpoint_traced(snapshot, id, preference, excluded, load, random, trace)
         }
         Destination::Local(address) => {
             Ok(Picked { hop: Hop::Local(*address), endpoint: *address, workload: snapshot.own().cloned() })

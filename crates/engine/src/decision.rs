@@ -1,7 +1,9 @@
 //! `Decision`, `Hop`, `Denial`: the answer, as plain data.
 
 use crate::{Answered, ConnectionLimits, Filters, MatchedPath};
-use lateen_model::{AppProtocol, Identity, Key, RetryPolicy, ServiceId, Str, TrafficPolicy};
+use lateen_model::{
+    AppProtocol, Identity, Key, RetryPolicy, ServiceId, SessionPersistence, Str, TrafficPolicy,
+};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -88,6 +90,8 @@ pub struct Effective {
     pub timeout: Option<Duration>,
     /// When to try again.
     pub retry: RetryPolicy,
+    /// Whether requests of one session stay with one endpoint.
+    pub persistence: Option<Arc<SessionPersistence>>,
     /// What clients' policies say of the group of endpoints: how one is chosen, connected to and left out.
     pub traffic: Arc<TrafficPolicy>,
     /// Limits of connections to the group, where a policy says any.

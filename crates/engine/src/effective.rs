@@ -28,6 +28,7 @@ impl Effective {
             timeout: rule.timeout,
             retry: retry(rule.retry.as_ref(), &resolved.traffic),
             connections: resolved.connections.clone(),
+            persistence: rule.persistence.clone().map(Arc::new),
             traffic: Arc::clone(&resolved.traffic),
         }
     }
@@ -40,7 +41,7 @@ impl Effective {
         port: u16,
         resolved: &Resolved,
     ) -> Self {
-        Self { retry: never(), ..Self::of_rule(route, rule, service, port, resolved) }
+        Self { retry: never(), persistence: None, ..Self::of_rule(route, rule, service, port, resolved) }
     }
 
     /// A request that the rule answers itself.

@@ -1,14 +1,17 @@
 //! `Group`: the endpoints of a service port, or of a subset of it.
 
-use crate::balance::Weights;
+use crate::balance::layout::Layout;
+use crate::balance::locality::{Home, Plan};
+use crate::balance::token;
 use crate::{Accept, Hop};
 use lateen_model::{
-    BalanceAlgorithm, Health, Identity, Key, NetworkId, Selector, Service, ServiceId, Str, TrafficPolicy,
-    Tunnel, Workload,
+    BalanceAlgorithm, ConsistentHash, Health, Identity, Key, NetworkId, Selector, Service, ServiceId, Str,
+    TrafficPolicy, Tunnel, Warmup, Workload,
 };
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The port on which workloads take HBONE.
 const HBONE_PORT: u16 = 15008;
@@ -41,6 +44,17 @@ impl GroupSpec {
     pub(crate) fn algorithm(&self) -> BalanceAlgorithm {
         self.traffic.balance.as_ref().map_or_else(BalanceAlgorithm::default, |balance| balance.algorithm)
     }
+
+    pub(crate) fn hash(&self) -> Option<&ConsistentHash> {
+        self.traffic.balance.as_ref()?.hash.as_ref()
+    }
+
+    /// Only where turns or loads decide can a share be less than a whole one.
+    fn warmup(&self) -> Option<Warmup> {
+        let by_share =
+            matches!(self.algorithm(), BalanceAlgorithm::RoundRobin | BalanceAlgorithm::LeastRequest);
+        self.traffic.balance.as_ref()?.warmup.filter(|_| by_share && self.hash().is_none())
+    }
 }
 
 /// The endpoints of a service port, in the order of their workloads' keys.
@@ -50,7 +64,16 @@ pub(crate) struct Group {
     pub(crate) idle: Vec<Arc<Endpoint>>,
     /// The addresses of those that are ready, side by side: a choice looks at several of them.
     pub(crate) addresses: Vec<SocketAddr>,
-    pub(crate) weights: Weights,
+    /// What names each of those in a session.
+    pub(crate) tokens: Vec<u64>,
+    pub(crate) layout: Layout,
+    pub(crate) algorithm: BalanceAlgorithm,
+    pub(crate) warmup: Option<Warmup>,
+    /// Below so many per cent of endpoints that are not ejected, ejections are disregarded.
+    pub(crate) panic_percent: u8,
+    /// When the first and the last of those that are ready came.
+    pub(crate) eldest: Duration,
+    pub(crate) newest: Duration,
 }
 
 /// An endpoint.
@@ -62,6 +85,10 @@ pub(crate) struct Endpoint {
     pub(crate) weight: u32,
     pub(crate) ready: bool,
     pub(crate) workload: Arc<Workload>,
+    /// What names it in a session.
+    pub(crate) token: u64,
+    /// When it became ready, by the clock of who compiles.
+    pub(crate) since: Duration,
 }
 
 /// What may change about the endpoints of a service port: workloads that came, changed, or (none) went.
@@ -69,17 +96,46 @@ pub(crate) type Edits = [(Key, Option<Arc<Endpoint>>)];
 
 impl Group {
     pub(crate) fn empty(spec: Arc<GroupSpec>) -> Self {
-        Self { spec, ready: Vec::new(), idle: Vec::new(), addresses: Vec::new(), weights: Weights::default() }
+        let hash = spec.hash();
+        Self {
+            ready: Vec::new(),
+            idle: Vec::new(),
+            addresses: Vec::new(),
+            tokens: Vec::new(),
+            layout: Layout::default(),
+            // Without anything to hash a request may go anywhere, as in Envoy.
+            algorithm: if hash.is_some() { BalanceAlgorithm::Random } else { spec.algorithm() },
+            warmup: spec.warmup(),
+            panic_percent: spec.traffic.outliers.as_ref().map_or(0, |outliers| outliers.min_health_percent),
+            eldest: Duration::ZERO,
+            newest: Duration::ZERO,
+            spec,
+        }
     }
 
-    /// The group after edits, which stand in the order of keys.
-    pub(crate) fn with(&self, edits: &Edits) -> Self {
+    /// The group after edits, which stand in the order of keys, as seen from `home`.
+    pub(crate) fn with(&self, edits: &Edits, home: &Home) -> Self {
         let wanted = |endpoint: &Arc<Endpoint>| self.spec.labels.matches(&endpoint.workload.labels);
         let ready = merge(&self.ready, edits, |endpoint| endpoint.ready && wanted(endpoint));
         let idle = merge(&self.idle, edits, |endpoint| !endpoint.ready && wanted(endpoint));
-        let weights = Weights::of(ready.iter().map(|endpoint| endpoint.weight));
-        let addresses = ready.iter().map(|endpoint| endpoint.address).collect();
-        Self { spec: Arc::clone(&self.spec), ready, idle, addresses, weights }
+        let times = || ready.iter().map(|endpoint| endpoint.since);
+        let table = self.spec.hash().map(|hash| hash.table);
+        Self {
+            spec: Arc::clone(&self.spec),
+            addresses: ready.iter().map(|endpoint| endpoint.address).collect(),
+            tokens: ready.iter().map(|endpoint| endpoint.token).collect(),
+            layout: Layout::new(&Plan::of(&self.spec.traffic), table, &ready, home),
+            eldest: times().min().unwrap_or_default(),
+            newest: times().max().unwrap_or_default(),
+            ready,
+            idle,
+            ..*self
+        }
+    }
+
+    /// Whether it depends on where the viewer is.
+    pub(crate) fn looks_from_home(&self) -> bool {
+        !Plan::of(&self.spec.traffic).is_flat()
     }
 }
 
@@ -112,6 +168,7 @@ impl Endpoint {
         id: &ServiceId,
         port: u16,
         network: &NetworkId,
+        since: Duration,
     ) -> Option<Self> {
         let ports = workload.services.get(id)?;
         let target = ports.iter().find(|mapped| mapped.service_port == port)?.target_port;
@@ -124,6 +181,8 @@ impl Endpoint {
             weight: workload.weight,
             ready: workload.weight > 0 && (workload.health == Health::Healthy || service.publish_not_ready),
             workload: Arc::clone(workload),
+            token: token(address),
+            since,
         })
     }
 }

@@ -4,13 +4,14 @@ use crate::decide::{connection, pick_traced, request};
 use crate::snapshot::Snapshot;
 use crate::trace::{Step, object};
 use crate::{
-    Answered, ConnectionFacts, Decision, Denial, Destination, Excluded, Forward, Hop, Load, Picked,
-    RequestDecision, RequestFacts,
+    Answered, BackendId, ConnectionFacts, Decision, Denial, Destination, Excluded, Forward, Hop, LeftOut,
+    Load, Picked, Preference, RequestDecision, RequestFacts, hash_of, hash_of_client,
 };
 use lateen_model::{Catalog, Entry, Viewer, role_needs};
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What one proxy decides about one connection or request, step by step.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +79,16 @@ pub fn explain(
         Err(text) => finish(steps, Ok((text, None))),
         Ok(Err((denial, http))) => finish(steps, Err((denial, http))),
         Ok(Ok(forward)) => {
-            let picked =
-                pick_traced(snapshot, &forward.to, &Excluded::default(), &NoLoad(random), random, &mut steps);
+            let preference = preference(&forward, facts, head);
+            let picked = pick_traced(
+                snapshot,
+                &forward.to,
+                &preference,
+                &Excluded::default(),
+                &NoLoad(random),
+                random,
+                &mut steps,
+            );
             let result = picked.map(|picked| {
                 let text = settle(&mut steps, &forward, &picked);
                 (text, Some(Taken { forward, picked }))
@@ -88,6 +97,16 @@ pub fn explain(
             finish(steps, result)
         }
     }
+}
+
+/// What the request wants of the choice; a session is the client's own and unknown here.
+fn preference(forward: &Forward, facts: &ConnectionFacts, head: Option<&RequestFacts<'_>>) -> Preference {
+    let policy = forward.effective.traffic.balance.as_ref().and_then(|balance| balance.hash.as_ref());
+    let hash = policy.and_then(|policy| match head {
+        Some(head) => hash_of(head, policy).map(|hashed| hashed.hash),
+        None => hash_of_client(facts.client.ip(), policy),
+    });
+    Preference { hash, ..Preference::default() }
 }
 
 fn bytes_of(decision: Decision) -> Result<Forward, (Denial, bool)> {
@@ -158,8 +177,11 @@ impl Load for NoLoad {
     fn next(&self, _: u64) -> u64 {
         self.0
     }
-    fn unavailable(&self, _: SocketAddr) -> bool {
-        false
+    fn left_out(&self, _: BackendId) -> Option<LeftOut> {
+        None
+    }
+    fn now(&self) -> Duration {
+        Duration::MAX
     }
 }
 

@@ -1,9 +1,11 @@
 //! `ConnectionFacts` and `RequestFacts`: all that a decision may look at.
 
+use crate::BackendId;
 use lateen_model::{Identity, Str};
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// How a connection came to us.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -115,9 +117,54 @@ impl Excluded {
         self.0.contains(&endpoint)
     }
 
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.0.iter()
+    }
+
     /// Whether none was.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// What a request wants of a choice, beyond the algorithm of the group.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Preference {
+    /// The hash that decides, where the group has a table of hashes.
+    pub hash: Option<u64>,
+    /// The endpoint of its session (`Session::endpoint`), as long as the group has it and it may be used.
+    pub session: Option<u64>,
+    /// A retry may leave the localities that were tried (`retryRemoteLocalities`).
+    pub other_localities: bool,
+}
+
+/// The endpoints of a group that are ejected, in order.
+#[derive(Clone, Debug)]
+pub struct LeftOut(Arc<[SocketAddr]>);
+
+impl LeftOut {
+    /// These; none for nobody.
+    pub fn new(mut endpoints: Vec<SocketAddr>) -> Option<Self> {
+        endpoints.sort_unstable();
+        endpoints.dedup();
+        (!endpoints.is_empty()).then(|| Self(endpoints.into()))
+    }
+
+    /// Whether this one is.
+    pub fn contains(&self, endpoint: SocketAddr) -> bool {
+        self.0.binary_search(&endpoint).is_ok()
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &SocketAddr> {
+        self.0.iter()
+    }
+
+    /// How many, which is never none.
+    #[expect(clippy::len_without_is_empty, reason = "nobody left out is no value of this type")]
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 }
 
@@ -125,10 +172,12 @@ impl Excluded {
 pub trait Load {
     /// Requests or connections under way to this endpoint from this worker.
     fn active(&self, endpoint: SocketAddr) -> u32;
-    /// The next number of a cursor that belongs to this group of endpoints.
-    fn next(&self, group: u64) -> u64;
-    /// Whether this endpoint may not be used now (ejected, known to be gone).
-    fn unavailable(&self, endpoint: SocketAddr) -> bool;
+    /// The next number of a cursor that belongs to this group of endpoints, or to a part of it.
+    fn next(&self, cursor: u64) -> u64;
+    /// The endpoints of a group that may not be used now.
+    fn left_out(&self, group: BackendId) -> Option<LeftOut>;
+    /// The present, by the clock that `Compiler::at` is told; asked only where endpoints warm up.
+    fn now(&self) -> Duration;
 }
 
 #[cfg(test)]

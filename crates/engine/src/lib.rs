@@ -37,7 +37,7 @@ mod spelling;
 mod trace;
 
 pub use answer::{Answered, Reply};
-pub use balance::pick_endpoint;
+pub use balance::{Hashed, Session, cookie, hash_of, hash_of_client, pick_endpoint, set_cookie};
 pub use compile::Compiler;
 pub use connections::ConnectionLimits;
 pub use decide::{decide_connection, decide_request, pick};
@@ -46,7 +46,9 @@ pub use decision::{
     RequestDecision, TooLarge,
 };
 pub use explain::{Explanation, Taken, explain};
-pub use facts::{ConnectionFacts, Direction, Excluded, Headers, Load, RequestFacts, host_of};
+pub use facts::{
+    ConnectionFacts, Direction, Excluded, Headers, LeftOut, Load, Preference, RequestFacts, host_of,
+};
 pub use filters::{Filters, Mirrored};
 pub use journey::{CannotAsk, Journey, Leg, Question, journey};
 pub use limits::{Limit, LimitsOf, RateRule, narrowest};

@@ -33,6 +33,13 @@ impl<T> Slots<T> {
         Arc::make_mut(&mut self.0[number / CHUNK])[number % CHUNK] = value;
     }
 
+    pub(crate) fn numbered(&self) -> impl Iterator<Item = (u32, &Arc<T>)> {
+        let chunks = (0_u32..).step_by(CHUNK).zip(&self.0);
+        chunks.flat_map(|(first, chunk)| {
+            (first..).zip(chunk.iter()).filter_map(|(number, value)| Some((number, value.as_ref()?)))
+        })
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<T>> {
         self.0.iter().flat_map(|chunk| chunk.iter().flatten())
     }

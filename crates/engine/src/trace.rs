@@ -130,6 +130,8 @@ pub enum Step {
         balance: String,
         /// How many endpoints there are in all.
         total: usize,
+        /// How localities are preferred; empty where they are not.
+        tiers: Vec<String>,
         /// The first of them (at most 32), with what speaks against them.
         endpoints: Vec<Candidate>,
     },
@@ -250,8 +252,9 @@ impl fmt::Display for Step {
                 write!(f, "answer      {what}")?;
                 filters.iter().try_for_each(|filter| write!(f, "\n            {filter}"))
             }
-            Self::Candidates { backend, balance, total, endpoints } => {
+            Self::Candidates { backend, balance, total, tiers, endpoints } => {
                 write!(f, "endpoints   {backend}: {total}, chosen by {balance}")?;
+                tiers.iter().try_for_each(|tier| write!(f, "\n            {tier}"))?;
                 for endpoint in endpoints {
                     let Candidate { address, workload, weight, against } = endpoint;
                     write!(f, "\n            {address} {workload}")?;

@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 fn client() -> Viewer {
     viewer("default/client", ProxyRole::Sidecar, &[])
@@ -39,7 +40,8 @@ fn group(
 fn picks(snapshot: &Snapshot, backend: BackendId, load: &dyn Load, rounds: u64) -> BTreeMap<u8, u64> {
     let mut seen = BTreeMap::new();
     for n in 0..rounds {
-        let picked = pick_endpoint(snapshot, backend, &Excluded::default(), load, n).expect("some are ready");
+        let picked = pick_endpoint(snapshot, backend, &Preference::default(), &Excluded::default(), load, n)
+            .expect("some are ready");
         let SocketAddr::V4(address) = picked.endpoint else { panic!("IPv4") };
         *seen.entry(address.ip().octets()[3]).or_insert(0) += 1;
     }
@@ -48,7 +50,7 @@ fn picks(snapshot: &Snapshot, backend: BackendId, load: &dyn Load, rounds: u64) 
 
 struct Loaded {
     active: fn(SocketAddr) -> u32,
-    unavailable: fn(SocketAddr) -> bool,
+    out: Vec<SocketAddr>,
     turn: Cell<u64>,
 }
 
@@ -59,8 +61,11 @@ impl Load for Loaded {
     fn next(&self, _: u64) -> u64 {
         self.turn.replace(self.turn.get() + 1)
     }
-    fn unavailable(&self, endpoint: SocketAddr) -> bool {
-        (self.unavailable)(endpoint)
+    fn left_out(&self, _: BackendId) -> Option<LeftOut> {
+        LeftOut::new(self.out.clone())
+    }
+    fn now(&self) -> Duration {
+        Duration::ZERO
     }
 }
 
@@ -99,11 +104,8 @@ fn random_choices_follow_the_weights() {
 #[test]
 fn the_less_loaded_of_two_is_chosen() {
     let (snapshot, backend) = group(BalanceAlgorithm::LeastRequest, (1..3).map(web));
-    let load = Loaded {
-        active: |at| if last(at) == 1 { 5 } else { 4 },
-        unavailable: |_| false,
-        turn: Cell::default(),
-    };
+    let load =
+        Loaded { active: |at| if last(at) == 1 { 5 } else { 4 }, out: Vec::new(), turn: Cell::default() };
     assert_eq!(picks(&snapshot, backend, &load, 100), [(2, 100)].into());
     // For its weight the first has less to do.
     let (snapshot, backend) =
@@ -112,14 +114,20 @@ fn the_less_loaded_of_two_is_chosen() {
     assert!(seen[&1] > 990, "{seen:?}");
 }
 
+fn out(endpoints: impl IntoIterator<Item = u8>) -> Loaded {
+    let out = endpoints.into_iter().map(|n| SocketAddr::new([10, 1, 0, n].into(), 80)).collect();
+    Loaded { active: |_| 0, out, turn: Cell::default() }
+}
+
 #[test]
-fn what_is_unavailable_is_left_out_unless_all_are() {
+fn what_is_ejected_is_left_out() {
     for balance in [BalanceAlgorithm::RoundRobin, BalanceAlgorithm::Random, BalanceAlgorithm::LeastRequest] {
         let (snapshot, backend) = group(balance, (1..20).map(web));
-        let but_one = Loaded { active: |_| 0, unavailable: |at| last(at) != 7, turn: Cell::default() };
+        let but_one = out((1..20).filter(|n| *n != 7));
         assert_eq!(picks(&snapshot, backend, &but_one, 50), [(7, 50)].into(), "{balance:?}");
-        let all = Loaded { active: |_| 0, unavailable: |_| true, turn: Cell::default() };
-        assert_eq!(picks(&snapshot, backend, &all, 50).values().sum::<u64>(), 50);
+        let denial =
+            pick_endpoint(&snapshot, backend, &Preference::default(), &Excluded::default(), &out(1..20), 0);
+        assert_eq!(denial.expect_err("all are out").reason, DenialReason::NoEndpoint);
     }
 }
 
@@ -130,12 +138,14 @@ fn each_endpoint_is_tried_once() {
         let mut excluded = Excluded::default();
         for n in 0..19 {
             let picked =
-                pick_endpoint(&snapshot, backend, &excluded, &Idle::default(), n).expect("some are left");
+                pick_endpoint(&snapshot, backend, &Preference::default(), &excluded, &Idle::default(), n)
+                    .expect("some are left");
             assert!(!excluded.contains(picked.endpoint), "{balance:?}");
             excluded.add(picked.endpoint);
         }
         let denial =
-            pick_endpoint(&snapshot, backend, &excluded, &Idle::default(), 0).expect_err("all were tried");
+            pick_endpoint(&snapshot, backend, &Preference::default(), &excluded, &Idle::default(), 0)
+                .expect_err("all were tried");
         assert_eq!(denial.reason, DenialReason::AllTried);
     }
 }
@@ -148,9 +158,17 @@ fn only_what_is_ready_and_near_is_used() {
     let asleep = Workload { weight: 0, ..web(4) };
     let (snapshot, backend) = group(BalanceAlgorithm::Random, [ill, far, nowhere, asleep]);
     let denial =
-        pick_endpoint(&snapshot, backend, &Excluded::default(), &Idle::default(), 0).expect_err("none is");
+        pick_endpoint(&snapshot, backend, &Preference::default(), &Excluded::default(), &Idle::default(), 0)
+            .expect_err("none is");
     assert_eq!((denial.reason, denial.service), (DenialReason::NoEndpoint, Some(service_id("web.default"))));
-    let unknown = pick_endpoint(&snapshot, BackendId(999), &Excluded::default(), &Idle::default(), 0);
+    let unknown = pick_endpoint(
+        &snapshot,
+        BackendId(999),
+        &Preference::default(),
+        &Excluded::default(),
+        &Idle::default(),
+        0,
+    );
     assert_eq!(unknown.expect_err("there is no such group").reason, DenialReason::NoEndpoint);
 }
 
@@ -171,7 +189,8 @@ fn a_workload_with_a_proxy_is_reached_by_its_tunnel() {
     ];
     let snapshot = snapshot(client(), entries);
     let way = |to: &Destination| {
-        pick(&snapshot, to, &Excluded::default(), &Idle::default(), 0).expect("it is there")
+        pick(&snapshot, to, &Preference::default(), &Excluded::default(), &Idle::default(), 0)
+            .expect("it is there")
     };
     let address = |text: &str| text.parse::<SocketAddr>().expect("an address");
     let backend = |port: u16| {

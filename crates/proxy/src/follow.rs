@@ -17,6 +17,8 @@ use lateen_wire::convert::Refused;
 use lateen_wire::session::Batch;
 use tokio::sync::oneshot;
 
+use crate::health::uptime;
+
 mod files;
 mod plane;
 #[cfg(test)]
@@ -182,7 +184,7 @@ impl Work {
     fn compile(&mut self, delta: &Delta, catalog: &Catalog) -> Option<Arc<Snapshot>> {
         // What a panic left half done is thrown away.
         let compiler = AssertUnwindSafe(&mut self.compiler);
-        if let Ok(snapshot) = catch_unwind(move || { compiler }.apply(delta)) {
+        if let Ok(snapshot) = catch_unwind(move || { compiler }.at(uptime()).apply(delta)) {
             return Some(snapshot);
         }
         self.metrics.failures.increment();
@@ -192,7 +194,7 @@ impl Work {
         let viewer = self.viewer.clone();
         let again = catch_unwind(AssertUnwindSafe(|| {
             let mut compiler = Compiler::new(viewer);
-            let snapshot = compiler.apply(&catalog.to_delta());
+            let snapshot = compiler.at(uptime()).apply(&catalog.to_delta());
             (compiler, snapshot)
         }));
         match again {

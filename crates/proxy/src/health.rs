@@ -3,10 +3,12 @@
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::LazyLock;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use lateen_engine::Load;
+use lateen_engine::{BackendId, LeftOut, Load};
+use lateen_runtime::clock::{self, Duration, Instant};
 
 /// Entries beyond this number that nobody uses are dropped.
 const MOST_IDLE: usize = 4096;
@@ -60,10 +62,19 @@ impl Load for LoadTable {
         *cursor
     }
 
-    /// Who cannot be reached is left out by the request that found out; nobody is left out for others yet.
-    fn unavailable(&self, _: SocketAddr) -> bool {
-        false
+    fn left_out(&self, _: BackendId) -> Option<LeftOut> {
+        None
     }
+
+    fn now(&self) -> Duration {
+        uptime()
+    }
+}
+
+/// The time since something first asked, by which new endpoints are told from old ones.
+pub(crate) fn uptime() -> Duration {
+    static BEGAN: LazyLock<Instant> = LazyLock::new(clock::now);
+    BEGAN.elapsed()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What must be compiled again.
 #[derive(Default)]
@@ -32,6 +33,8 @@ pub(super) struct Dirty {
     pub(super) tables: BTreeSet<ServiceId>,
     pub(super) hosts: BTreeSet<HostPattern>,
     pub(super) credentials: BTreeSet<Key>,
+    /// The viewer is elsewhere, or its like are.
+    pub(super) home: bool,
 }
 
 /// What is there.
@@ -46,6 +49,9 @@ pub(super) struct Index {
     virtual_addresses: HashMap<IpAddr, BTreeSet<ServiceId>>,
     pub(super) workloads: HashMap<Key, Arc<Workload>>,
     pub(super) members: HashMap<ServiceId, BTreeSet<Key>>,
+    /// The time of the change that is applied, and when each workload became healthy.
+    pub(super) now: Duration,
+    healthy_since: HashMap<Key, Duration>,
     homes: HashMap<IpAddr, BTreeSet<Key>>,
     own: BTreeSet<Key>,
     pub(super) mesh_routes: HashMap<HostPattern, BTreeSet<Key>>,
@@ -75,6 +81,8 @@ impl Index {
             virtual_addresses: HashMap::new(),
             workloads: HashMap::new(),
             members: HashMap::new(),
+            now: Duration::ZERO,
+            healthy_since: HashMap::new(),
             homes: HashMap::new(),
             own: BTreeSet::new(),
             mesh_routes: HashMap::new(),
@@ -96,16 +104,34 @@ impl Index {
             if old.as_ref().is_some_and(|old| Arc::ptr_eq(old, entry) || old == entry) {
                 continue;
             }
-            if let Some(old) = old {
-                self.change(&old, false, dirty);
+            if let Some(old) = &old {
+                self.change(old, false, dirty);
             }
             self.change(entry, true, dirty);
+            self.note_health(old.as_deref(), entry);
         }
         for key in &delta.removed {
             if let Some(old) = self.entries.remove(key) {
                 self.change(&old, false, dirty);
+                self.healthy_since.remove(key);
             }
         }
+    }
+
+    /// A workload is new when it came, moved, or became healthy.
+    fn note_health(&mut self, old: Option<&Entry>, new: &Entry) {
+        let workload = |entry: &'_ Entry| match &entry.resource {
+            Resource::Workload(workload) => Some((workload.health, workload.addresses.clone())),
+            _ => None,
+        };
+        let Some(now) = workload(new) else { return };
+        if old.and_then(workload) != Some(now) {
+            self.healthy_since.insert(new.key.clone(), self.now);
+        }
+    }
+
+    pub(super) fn ready_since(&self, key: &Key) -> Duration {
+        self.healthy_since.get(key).copied().unwrap_or_default()
     }
 
     /// An entry came or went.

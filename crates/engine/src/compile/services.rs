@@ -4,15 +4,16 @@ use super::Compiler;
 use super::index::Dirty;
 use super::plan::Plan;
 use crate::Effective;
+use crate::balance::locality::Home;
 use crate::endpoints::{Edits, Endpoint, Group};
 use crate::hosts::patterns_for;
 use crate::routes::RouteTable;
 use crate::rule::{CompiledRoute, GroupTarget};
 use crate::service::{PortTable, ServiceTable};
 use lateen_model::{
-    BalanceAlgorithm, Created, HostPattern, Key, Parent, Route, ServiceId, ServicePort, Visibility,
+    BalanceAlgorithm, Created, HostPattern, Key, Locality, Parent, Route, ServiceId, ServicePort, Visibility,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Whose word counts first for a host: the client's own, then what was exported to it, then the service's
@@ -118,6 +119,45 @@ impl Compiler {
         for (id, changed) in dirty.members.iter().filter(|(id, _)| !dirty.services.contains(*id)) {
             self.fill_groups(id, changed.clone(), false);
         }
+        if dirty.home {
+            let seen: Vec<_> =
+                self.next.groups.numbered().filter(|(_, group)| group.looks_from_home()).collect();
+            let again: Vec<_> =
+                seen.iter().map(|(number, group)| (*number, Arc::new(group.with(&[], &self.home)))).collect();
+            for (number, group) in again {
+                self.next.groups.set(number, Some(group));
+            }
+        }
+    }
+
+    /// Where the viewer is now, and where its like are. Groups that prefer localities look from there.
+    pub(super) fn find_home(&mut self, dirty: &mut Dirty) {
+        let own = self.index.own();
+        let ours = || own.into_iter().flat_map(|own| own.services.keys());
+        let counted = self.counts_siblings
+            && (!dirty.services.is_empty() || ours().any(|id| dirty.members.contains_key(id)));
+        if !dirty.security && !counted {
+            return;
+        }
+        let siblings = if self.counts_siblings { self.siblings() } else { BTreeMap::new() };
+        let home = Home { own: own.cloned(), labels: self.index.viewer.labels.clone(), siblings };
+        dirty.home = home != self.home;
+        self.home = home;
+    }
+
+    /// How many endpoints the viewer's own services have in each locality, itself among them.
+    fn siblings(&self) -> BTreeMap<Locality, u64> {
+        let Some(own) = self.index.own() else { return BTreeMap::new() };
+        let keys = own.services.keys().flat_map(|id| self.index.members.get(id)).flatten();
+        let keys: BTreeSet<&Key> = keys.collect();
+        let mut siblings = BTreeMap::new();
+        for workload in keys.into_iter().filter_map(|key| self.index.workloads.get(key)) {
+            *siblings.entry(workload.locality.clone()).or_default() += 1;
+        }
+        if siblings.is_empty() {
+            siblings.insert(own.locality.clone(), 1);
+        }
+        siblings
     }
 
     fn fill_groups(&mut self, id: &ServiceId, changed: BTreeSet<Key>, anew: bool) {
@@ -131,8 +171,8 @@ impl Compiler {
                 let number = self.group_numbers.get(&spec.name).expect("every planned group has a number");
                 let old = self.next.groups.get(number).filter(|_| !anew);
                 let group = match old {
-                    Some(old) => old.with(edits),
-                    None => Group::empty(Arc::clone(spec)).with(edits),
+                    Some(old) => old.with(edits, &self.home),
+                    None => Group::empty(Arc::clone(spec)).with(edits, &self.home),
                 };
                 filled.push((number, Arc::new(group)));
             }
@@ -145,7 +185,8 @@ impl Compiler {
     fn endpoint(&self, key: &Key, id: &ServiceId, plan: &Plan, port: u16) -> Option<Arc<Endpoint>> {
         let workload = self.index.workloads.get(key)?;
         let network = &self.index.viewer.network;
-        Endpoint::new(key, workload, plan.service(), id, port, network).map(Arc::new)
+        let since = self.index.ready_since(key);
+        Endpoint::new(key, workload, plan.service(), id, port, network, since).map(Arc::new)
     }
 
     /// Hosts of mesh routes that are no service: each has a table of its own, for all ports.

@@ -258,6 +258,18 @@ pub fn policy(origin: Origin, name: &str, target: Target, kind: PolicyKind) -> A
     entry(id.clone(), Resource::Policy(Policy { id, target, created: Created::UNKNOWN, kind }))
 }
 
+/// What clients do with a host, without subsets.
+pub fn destination(name: &str, host: &str, traffic: TrafficPolicy) -> Arc<Entry> {
+    let kind = PolicyKind::Destination(Box::new(DestinationPolicy {
+        host: HostPattern::parse(host).unwrap(),
+        traffic,
+        clients: Selector::default(),
+        subsets: Vec::new(),
+        visibility: Visibility::Public,
+    }));
+    policy(Origin::DestinationRule, name, Target::Mesh, kind)
+}
+
 /// Subsets as `v1:version=v1 v2:version=v2`.
 pub fn destination_rule(
     name: &str,
@@ -392,8 +404,11 @@ impl Load for Idle {
         self.0.set(turn + 1);
         turn
     }
-    fn unavailable(&self, _: SocketAddr) -> bool {
-        false
+    fn left_out(&self, _: BackendId) -> Option<LeftOut> {
+        None
+    }
+    fn now(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
     }
 }
 
@@ -417,7 +432,9 @@ pub fn forward_line(snapshot: &Snapshot, forward: &Forward) -> String {
         Destination::Backend(_) => {
             let mut excluded = Excluded::default();
             let mut found = Vec::new();
-            while let Ok(picked) = pick(snapshot, &forward.to, &excluded, &Idle::default(), 7) {
+            while let Ok(picked) =
+                pick(snapshot, &forward.to, &Preference::default(), &excluded, &Idle::default(), 7)
+            {
                 excluded.add(picked.endpoint);
                 found.push(picked.endpoint);
             }

@@ -7,6 +7,7 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -53,7 +54,12 @@ pub(super) async fn run(
             };
         }
     };
-    let mut ahead = Ahead { way: Way::of(reached), worker: Rc::clone(&worker), to: to.clone() };
+    let mut ahead = Ahead {
+        way: Way::of(reached),
+        worker: Rc::clone(&worker),
+        client: entry.facts.client.ip(),
+        to: to.clone(),
+    };
     match ahead.listen(&mut stream, &mut read_before).await {
         Err(error) => tracing::debug!(%error, "connection ended before its first byte"),
         Ok(seen @ (Seen::Http1 | Seen::Http2)) => {
@@ -86,6 +92,7 @@ async fn patient_look(worker: &Worker, stream: &mut Stream, read: &mut BytesMut)
 /// The other side, while it is not known whether it is needed.
 struct Ahead {
     worker: Rc<Worker>,
+    client: IpAddr,
     to: Forward,
     way: Way,
 }
@@ -133,7 +140,7 @@ impl Ahead {
     /// Connects; then ready as soon as the server has said something, or has gone.
     fn poll_server(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Way::NotBegun = self.way {
-            self.way = Way::Reaching(reach(Rc::clone(&self.worker), self.to.clone()));
+            self.way = Way::Reaching(reach(Rc::clone(&self.worker), self.client, self.to.clone()));
         }
         if let Way::Reaching(reaching) = &mut self.way
             && let Poll::Ready(ended) = reaching.as_mut().poll(context)
@@ -154,7 +161,7 @@ impl Ahead {
     /// The connection; made now if it was not begun.
     async fn reached(self) -> Result<Reached, Unreached> {
         match self.way {
-            Way::NotBegun => reach(self.worker, self.to).await,
+            Way::NotBegun => reach(self.worker, self.client, self.to).await,
             Way::Reaching(reaching) => reaching.await,
             Way::Ended(ended) => *ended,
         }
@@ -179,8 +186,8 @@ impl Ahead {
     }
 }
 
-fn reach(worker: Rc<Worker>, to: Forward) -> Reaching {
-    Box::pin(async move { forward::reach(&worker, &to).await })
+fn reach(worker: Rc<Worker>, client: IpAddr, to: Forward) -> Reaching {
+    Box::pin(async move { forward::reach(&worker, client, &to).await })
 }
 
 /// The side that came to us.

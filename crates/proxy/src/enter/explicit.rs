@@ -51,18 +51,20 @@ pub(crate) async fn connect(worker: Rc<Worker>, connection: Connection, entry: E
             forward::denied(&worker, &entry, &denial);
             Reply::denial(&denial)
         }
-        (Ok(()), Decision::Forward(to)) => match forward::reach(&worker, &to).await {
-            Ok(reached) => {
-                if accept(&mut stream).await {
-                    forward::relay(worker, stream, read_before, entry, to, reached).await;
+        (Ok(()), Decision::Forward(to)) => {
+            match forward::reach(&worker, entry.facts.client.ip(), &to).await {
+                Ok(reached) => {
+                    if accept(&mut stream).await {
+                        forward::relay(worker, stream, read_before, entry, to, reached).await;
+                    }
+                    return;
                 }
-                return;
+                Err(unreached) => {
+                    unreached.record(&worker, &entry, &to);
+                    Reply { status: 503, body: "the destination cannot be reached", grpc_status: None }
+                }
             }
-            Err(unreached) => {
-                unreached.record(&worker, &entry, &to);
-                Reply { status: 503, body: "the destination cannot be reached", grpc_status: None }
-            }
-        },
+        }
         (Ok(()), decision) => {
             if accept(&mut stream).await {
                 let entry = Entry { explicit: false, ..entry };

@@ -164,7 +164,7 @@ async fn carry(
     body: RecvStream,
     mut respond: SendResponse<Bytes>,
 ) {
-    let reached = match forward::reach(&worker, &forward).await {
+    let reached = match forward::reach(&worker, entry.facts.client.ip(), &forward).await {
         Ok(reached) => reached,
         Err(refused) => {
             let told = refused.record(&worker, &entry, &forward);

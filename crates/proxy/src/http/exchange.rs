@@ -6,9 +6,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use lateen_engine::{
-    ConnectionFacts, Forward, RequestDecision, RequestFacts, Snapshot, decide_request, normalize_path,
-};
+use lateen_engine::{ConnectionFacts, Forward, RequestDecision, RequestFacts, Snapshot, normalize_path};
 use lateen_model::AppProtocol;
 use lateen_runtime::live::Pinned;
 use lateen_runtime::random;
@@ -24,6 +22,7 @@ use crate::fault::{Fault, Reason, Retry};
 use crate::health::Active;
 use crate::worker::Worker;
 
+mod affinity;
 mod answer;
 mod answered;
 mod debug;
@@ -144,7 +143,7 @@ impl Exchange<'_> {
             let fault = Fault::downstream(Reason::Protocol, "CONNECT is not served here");
             return self.answer_refusal(405, "CONNECT is not served here", fault).await;
         }
-        let decision = with_facts(self.entry, request, |facts| decide_request(&snapshot, facts));
+        let decision = self.decide(&snapshot);
         if snapshot.has_limits()
             && let Some(effective) = decision.effective()
             && let Some(next) = Box::pin(self.limit(&snapshot, effective)).await
@@ -178,6 +177,7 @@ impl Exchange<'_> {
         if self.heads.request.upgrade {
             upgrade::prepare(&mut self.heads.request);
         }
+        self.prefer(&effective);
         let coder = match effective.protocol {
             AppProtocol::Grpc => grpc_web::translate_request(&mut self.heads.request),
             _ => None,
@@ -203,6 +203,7 @@ impl Exchange<'_> {
         if let Some(fault) = limit::answer_too_large(self.trip, &self.heads.response) {
             return self.answer_fault(fault).await;
         }
+        self.tell_affinity();
         if self.heads.response.status == 101 {
             return Box::pin(self.switch(way)).await;
         }
@@ -212,6 +213,16 @@ impl Exchange<'_> {
 
 /// What decisions look at.
 fn with_facts<R>(entry: &Entry, request: &RequestHead, ask: impl FnOnce(&RequestFacts<'_>) -> R) -> R {
+    with_die(entry, request, random::next_u64(), ask)
+}
+
+/// The same, with a die that was thrown before.
+fn with_die<R>(
+    entry: &Entry,
+    request: &RequestHead,
+    die: u64,
+    ask: impl FnOnce(&RequestFacts<'_>) -> R,
+) -> R {
     let facts = &entry.facts;
     ask(&RequestFacts {
         connection: facts,
@@ -220,7 +231,7 @@ fn with_facts<R>(entry: &Entry, request: &RequestHead, ask: impl FnOnce(&Request
         authority: request.authority(),
         path_and_query: request.target(),
         headers: &View(&request.fields),
-        random: random::next_u64(),
+        random: die,
     })
 }
 

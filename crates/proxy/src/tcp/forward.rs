@@ -1,11 +1,12 @@
 //! A connection whose bytes are moved as they are: pick, connect, relay, record.
 
 use std::cell::Cell;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use lateen_engine::{Denial, Effective, Excluded, Forward, Hop, Picked, pick};
+use lateen_engine::{Denial, Effective, Excluded, Forward, Hop, Picked, Preference, hash_of_client, pick};
 use lateen_runtime::clock::{self, Instant};
 use lateen_runtime::random;
 use lateen_runtime::stream::Stream;
@@ -58,16 +59,24 @@ impl Reached {
 }
 
 /// Connects to an endpoint of `forward`; to another one if the first cannot be reached.
-pub(crate) async fn reach(worker: &Rc<Worker>, forward: &Forward) -> Result<Reached, Unreached> {
+pub(crate) async fn reach(
+    worker: &Rc<Worker>,
+    client: IpAddr,
+    forward: &Forward,
+) -> Result<Reached, Unreached> {
     let (snapshot, began) = (worker.snapshot(), clock::now());
+    let balance = forward.effective.traffic.balance.as_ref();
+    let hash = balance.and_then(|balance| hash_of_client(client, balance.hash.as_ref()?));
+    let preference = Preference { hash, ..Preference::default() };
     let (mut excluded, mut attempts) = (Excluded::default(), 0);
     let mut failed: Option<Unreached> = None;
     loop {
-        let picked = match pick(&snapshot, &forward.to, &excluded, &worker.load, random::next_u64()) {
-            Ok(picked) => picked,
-            // That all were tried is less than why the last one failed.
-            Err(denial) => return Err(failed.unwrap_or(Unreached::Denied(denial))),
-        };
+        let picked =
+            match pick(&snapshot, &forward.to, &preference, &excluded, &worker.load, random::next_u64()) {
+                Ok(picked) => picked,
+                // That all were tried is less than why the last one failed.
+                Err(denial) => return Err(failed.unwrap_or(Unreached::Denied(denial))),
+            };
         attempts += 1;
         let active = worker.load.begin(picked.endpoint);
         match connect::open(worker, &picked.hop).await {
@@ -121,7 +130,7 @@ pub(crate) async fn run(
     entry: Entry,
     forward: Forward,
 ) {
-    match reach(&worker, &forward).await {
+    match reach(&worker, entry.facts.client.ip(), &forward).await {
         Ok(reached) => relay(worker, stream, read_before, entry, forward, reached).await,
         Err(unreached) => {
             unreached.record(&worker, &entry, &forward);

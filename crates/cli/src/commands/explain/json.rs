@@ -49,9 +49,9 @@ fn step(step: &Step) -> Value {
             json!({"step": "treatment", "timeout": timeout, "retry": retry, "filters": filters, "limits": limits})
         }
         Step::Answer { what, filters } => json!({"step": "answer", "what": what, "filters": filters}),
-        Step::Candidates { backend, balance, total, endpoints } => {
+        Step::Candidates { backend, balance, total, tiers, endpoints } => {
             let endpoints: Vec<_> = endpoints.iter().map(candidate).collect();
-            json!({"step": "candidates", "backend": backend, "balance": balance, "total": total, "endpoints": endpoints})
+            json!({"step": "candidates", "backend": backend, "balance": balance, "total": total, "tiers": tiers, "endpoints": endpoints})
         }
         Step::Endpoint { address, workload, hop } => {
             json!({"step": "endpoint", "address": address, "workload": workload, "hop": hop})

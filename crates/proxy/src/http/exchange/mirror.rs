@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lateen_engine::{Effective, Excluded, Filters, Forward, Snapshot, pick};
+use lateen_engine::{Effective, Excluded, Filters, Forward, Preference, Snapshot, pick};
 use lateen_model::AppProtocol;
 use lateen_runtime::live::Pinned;
 use lateen_runtime::random;
@@ -104,7 +104,14 @@ async fn send(
     body: &[u8],
     scheme: &'static str,
 ) -> Result<u16, Fault> {
-    let picked = pick(snapshot, &forward.to, &Excluded::default(), &worker.load, random::next_u64());
+    let picked = pick(
+        snapshot,
+        &forward.to,
+        &Preference::default(),
+        &Excluded::default(),
+        &worker.load,
+        random::next_u64(),
+    );
     let picked =
         picked.map_err(|denial| Fault::proxy(crate::fault::Reason::ConnectFailure, denial.to_string()))?;
     let _active = worker.load.begin(picked.endpoint);

@@ -4,7 +4,9 @@ use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::Poll;
 
-use lateen_engine::{Denial, Destination, Direction, Effective, Excluded, Hop, Picked, Snapshot, pick};
+use lateen_engine::{
+    Denial, Destination, Direction, Effective, Excluded, Hop, Picked, Preference, Snapshot, pick,
+};
 use lateen_model::AppProtocol;
 use lateen_runtime::deadline::Deadline;
 use lateen_runtime::random;
@@ -51,7 +53,7 @@ impl Exchange<'_> {
         let mut excluded = Excluded::default();
         let (mut left, mut fresh) = (effective.retry.attempts, false);
         loop {
-            let picked = match self.pick(snapshot, to, &mut excluded) {
+            let picked = match self.pick(snapshot, to, effective, &mut excluded) {
                 Ok(picked) => picked,
                 Err(denial) => return Err(self.deny(denial).await),
             };
@@ -135,12 +137,20 @@ impl Exchange<'_> {
     }
 
     /// An endpoint that was not tried yet, else one that was.
-    fn pick(&self, snapshot: &Snapshot, to: &Destination, excluded: &mut Excluded) -> Result<Picked, Denial> {
+    fn pick(
+        &self,
+        snapshot: &Snapshot,
+        to: &Destination,
+        effective: &Effective,
+        excluded: &mut Excluded,
+    ) -> Result<Picked, Denial> {
         let load = &self.worker.load;
-        match pick(snapshot, to, excluded, load, random::next_u64()) {
+        let mut preference = self.trip.affinity.as_ref().map_or_else(Preference::default, |a| a.preference());
+        preference.other_localities = effective.retry.remote_localities;
+        match pick(snapshot, to, &preference, excluded, load, random::next_u64()) {
             Err(_) if !excluded.is_empty() => {
                 *excluded = Excluded::default();
-                pick(snapshot, to, excluded, load, random::next_u64())
+                pick(snapshot, to, &preference, excluded, load, random::next_u64())
             }
             outcome => outcome,
         }

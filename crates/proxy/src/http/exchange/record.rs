@@ -7,6 +7,7 @@ use lateen_engine::{Denial, Effective, Hop, Picked};
 use lateen_model::RequestLimit;
 use lateen_runtime::clock::{self, Instant};
 
+use super::affinity::Affinity;
 use super::mirror::Copies;
 use super::{Entry, Heads};
 use crate::fault::{Fault, Reason};
@@ -24,6 +25,8 @@ pub(crate) struct Trip {
     head_at: Option<Duration>,
     pub(super) effective: Option<Arc<Effective>>,
     pub(super) picked: Option<Picked>,
+    /// What ties the request to an endpoint; most are not tied.
+    pub(super) affinity: Option<Box<Affinity>>,
     pub(super) attempts: u32,
     /// The last try used a connection that was kept.
     pub(super) reused: bool,
@@ -52,6 +55,7 @@ impl Trip {
             head_at: None,
             effective: None,
             picked: None,
+            affinity: None,
             attempts: 0,
             reused: false,
             denial: None,
