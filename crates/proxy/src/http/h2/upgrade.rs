@@ -219,6 +219,25 @@ mod tests {
     }
 
     #[test]
+    fn whatever_follows_the_preface_is_joined_or_left_alone() {
+        bolero::check!().with_iterations(2_000).with_type::<(bool, Vec<u8>)>().for_each(
+            |(preface, bytes)| {
+                let raw = [if *preface { PREFACE } else { b"" }, bytes].concat();
+                let mut begin = Begin {
+                    raw: BytesMut::from(&raw[..]),
+                    settings: vec![0, 4, 0, 0, 0, 9],
+                    request: BytesMut::from(&b"request"[..]),
+                };
+                match begin.join() {
+                    // Waits, for no more than a preface and the largest frame.
+                    None => assert!(raw.len() < PREFACE.len() + FRAME + LARGEST),
+                    Some(joined) => assert!(joined == raw || joined.len() == raw.len() + 6 + 7),
+                }
+            },
+        );
+    }
+
+    #[test]
     fn settings_are_joined_and_anything_else_left_alone() {
         let begin = |raw: &[u8]| Begin {
             raw: raw.into(),
