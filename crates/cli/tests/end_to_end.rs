@@ -22,3 +22,5 @@ mod mesh;
 mod run;
 #[path = "end_to_end/service.rs"]
 mod service;
+#[path = "end_to_end/status.rs"]
+mod status;

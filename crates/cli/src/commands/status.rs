@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
-use lateen_control::api::types::{Object, ObjectState, Proxy, Status};
+use lateen_control::api::types::{Object, ObjectState, Problem, Proxy, Status};
 use serde::Serialize;
 
 use crate::args::{Format, StatusArgs};
@@ -66,7 +66,18 @@ fn show(mesh: &Announcement, status: &Status, output: &mut Output) -> anyhow::Re
     }
     output.line("")?;
     proxies(&status.proxies, output)?;
-    objects(&status.objects, output)
+    objects(&status.objects, output)?;
+    // What is no object at all: a kind that nobody knows, a text that is not YAML.
+    for (number, problem) in status.problems.iter().enumerate() {
+        let gap = if number == 0 { "\n" } else { "" };
+        output.line(format!("{gap}{}", styled(BAD, place(problem))))?;
+    }
+    Ok(())
+}
+
+/// A problem with the place where it stands.
+fn place(problem: &Problem) -> String {
+    format!("{}:{}:{}: {}", problem.file, problem.line, problem.column, problem.message)
 }
 
 fn proxies(proxies: &[Proxy], output: &mut Output) -> anyhow::Result<()> {
@@ -103,10 +114,7 @@ fn objects(objects: &[Object], output: &mut Output) -> anyhow::Result<()> {
             object.line
         ))?;
         for problem in &object.problems {
-            output.line(format!(
-                "  {}:{}:{}: {}",
-                problem.file, problem.line, problem.column, problem.message
-            ))?;
+            output.line(format!("  {}", place(problem)))?;
         }
     }
     Ok(())
