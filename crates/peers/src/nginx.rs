@@ -24,19 +24,21 @@ impl Nginx {
     /// When it does not serve.
     pub fn start(server: &str) -> anyhow::Result<Self> {
         let ip = own_address();
-        Self::start_at(SocketAddr::new(ip, free_port(ip)?), server)
+        Self::start_at(SocketAddr::new(ip, free_port(ip)?), false, server)
     }
 
-    /// The same at a known place.
+    /// The same at a known place. One that shall end gracefully needs a master over its worker.
     ///
     /// # Errors
     /// When it does not serve.
-    pub fn start_at(address: SocketAddr, server: &str) -> anyhow::Result<Self> {
+    pub fn start_at(address: SocketAddr, graceful: bool, server: &str) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         // Started as root it becomes another user, who must be able to write here.
         std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
         let config = folder.path().join("nginx.conf");
-        std::fs::write(&config, CONFIG.replace("LISTEN", &address.to_string()).replace("SERVER", server))?;
+        let master = if graceful { "on" } else { "off" };
+        let text = CONFIG.replace("MASTER", master).replace("LISTEN", &address.to_string());
+        std::fs::write(&config, text.replace("SERVER", server))?;
         let mut command = Command::new(Peer::Nginx.need()?);
         command.arg("-p").arg(folder.path()).arg("-c").arg(&config).args(["-e", "errors.log"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -97,10 +99,10 @@ fn lines_of(log: &Path, index: usize) -> anyhow::Result<Vec<String>> {
     Ok(lines[begin..].to_vec())
 }
 
-/// One process; the log is written at once.
+/// One worker; the log is written at once.
 const CONFIG: &str = "
 daemon off;
-master_process off;
+master_process MASTER;
 pid nginx.pid;
 events { worker_connections 512; }
 http {

@@ -85,6 +85,13 @@ impl Proxy {
         Ok(SocketAddr::new(ip, address.port()))
     }
 
+    /// All listeners whose name begins so, in order.
+    #[must_use]
+    pub fn all(&self, name: &str) -> Vec<SocketAddr> {
+        let named = self.bound.iter().filter(|(bound, _)| bound.starts_with(name));
+        named.map(|(_, address)| *address).collect()
+    }
+
     /// Ends it as an operator would, and gives the lines of its access log.
     ///
     /// # Errors

@@ -12,6 +12,8 @@ use libtest_mimic::{Arguments, Failed, Trial};
 mod clients;
 #[path = "peers/differential.rs"]
 mod differential;
+#[path = "peers/restart.rs"]
+mod restart;
 #[path = "peers/smuggling.rs"]
 mod smuggling;
 
@@ -23,7 +25,7 @@ fn main() -> ExitCode {
         return code;
     }
     let arguments = Arguments::from_args();
-    let cases = [differential::CASES, smuggling::CASES, clients::CASES];
+    let cases = [differential::CASES, smuggling::CASES, clients::CASES, restart::CASES];
     let trials = cases.into_iter().flatten().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
