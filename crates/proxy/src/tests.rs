@@ -5,6 +5,7 @@
 mod actions;
 mod copies;
 mod cross;
+mod deaths;
 mod debug;
 mod detect;
 mod doors;

@@ -28,6 +28,13 @@ pub fn after_fault(policy: &RetryPolicy, fault: &Fault) -> bool {
     }
 }
 
+/// Whether an idempotent request is tried again because its endpoint died over it: only where nobody has said when to
+/// try again, and as often as the default allows, so that a request that kills does not kill them all.
+#[must_use]
+pub fn after_death(policy: &RetryPolicy, fault: &Fault) -> bool {
+    fault.reason == Reason::Reset && policy.on == RetryPolicy::default().on
+}
+
 /// Whether `policy` asks for another try after this response.
 #[must_use]
 pub fn after_response(policy: &RetryPolicy, head: &ResponseHead) -> bool {

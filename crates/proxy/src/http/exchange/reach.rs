@@ -121,11 +121,19 @@ impl Exchange<'_> {
         let request = &self.heads.request;
         let unseen = fault.retry == Retry::Safe;
         let idempotent = fault.retry == Retry::IfIdempotent && request.kind.is_idempotent();
-        if self.trip.reused && !fresh && fault.reason == Reason::Reset && (unseen || idempotent) {
+        let ended = match fault.reason {
+            Reason::Reset => unseen || idempotent,
+            // The other side ends an HTTP/2 connection and says that it has not looked at this request.
+            Reason::RefusedStream => unseen,
+            _ => false,
+        };
+        if self.trip.reused && !fresh && ended {
             // The other side closed a connection that was kept, as it may: it says nothing of the endpoint.
             return Some(Again::Fresh);
         }
-        (left > 0 && retry::after_fault(&effective.retry, fault)).then_some(Again::Elsewhere)
+        let asked = retry::after_fault(&effective.retry, fault)
+            || (idempotent && retry::after_death(&effective.retry, fault));
+        (left > 0 && asked).then_some(Again::Elsewhere)
     }
 
     /// The first repetition goes elsewhere at once; further ones wait.
