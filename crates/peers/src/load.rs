@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -71,7 +71,14 @@ pub struct Tally {
 /// Requests that are being sent.
 pub struct Running {
     stop: Arc<AtomicBool>,
+    progress: Arc<Progress>,
     thread: JoinHandle<std::io::Result<Vec<Tally>>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    sent: AtomicUsize,
+    done: AtomicUsize,
 }
 
 /// Begins to send, on a thread of its own, until told to stop.
@@ -79,22 +86,38 @@ pub struct Running {
 pub fn start(plans: Vec<Plan>) -> Running {
     let stop = Arc::new(AtomicBool::new(false));
     let told = Arc::clone(&stop);
+    let progress = Arc::new(Progress::default());
+    let counted = Arc::clone(&progress);
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         Ok(runtime.block_on(async {
             let mut all = Vec::new();
-            let running: Vec<_> =
-                plans.into_iter().map(|plan| tokio::spawn(run(plan, Arc::clone(&told)))).collect();
+            let running: Vec<_> = plans
+                .into_iter()
+                .map(|plan| tokio::spawn(run(plan, Arc::clone(&told), Arc::clone(&counted))))
+                .collect();
             for plan in running {
                 all.push(plan.await.unwrap_or_default());
             }
             all
         }))
     });
-    Running { stop, thread }
+    Running { stop, progress, thread }
 }
 
 impl Running {
+    /// Waits until as many requests are over as were sent by now: what is done to backends next does not meet, on a slow
+    /// machine, requests that met the last.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub fn settle(&self) -> anyhow::Result<()> {
+        let sent = self.progress.sent.load(Ordering::Relaxed);
+        crate::process::eventually("the requests under way end", || {
+            (self.progress.done.load(Ordering::Relaxed) >= sent).then_some(())
+        })
+    }
+
     /// Stops, waits for what is under way, and tells what became of each plan.
     ///
     /// # Errors
@@ -106,7 +129,7 @@ impl Running {
     }
 }
 
-async fn run(plan: Plan, stop: Arc<AtomicBool>) -> Tally {
+async fn run(plan: Plan, stop: Arc<AtomicBool>, progress: Arc<Progress>) -> Tally {
     let caller = Arc::new(Caller { plan, idle: Mutex::default(), senders: Mutex::default() });
     let mut tally = Tally::default();
     let mut ticks = interval(Duration::from_secs(1) / plan.rate);
@@ -116,8 +139,13 @@ async fn run(plan: Plan, stop: Arc<AtomicBool>) -> Tally {
     while !stop.load(Ordering::Relaxed) {
         ticks.tick().await;
         tally.sent += 1;
-        let (caller, number) = (Arc::clone(&caller), tally.sent);
-        under_way.spawn(async move { caller.call(number).await });
+        progress.sent.fetch_add(1, Ordering::Relaxed);
+        let (caller, progress, number) = (Arc::clone(&caller), Arc::clone(&progress), tally.sent);
+        under_way.spawn(async move {
+            let called = caller.call(number).await;
+            progress.done.fetch_add(1, Ordering::Relaxed);
+            called
+        });
         while let Some(done) = under_way.try_join_next() {
             tally.take(done);
         }
@@ -209,7 +237,12 @@ impl Caller {
         }
         let tcp = TcpStream::connect(self.plan.at).await.map_err(|error| format!("connect: {error}"))?;
         let (sender, connection) =
-            h2::client::handshake(tcp).await.map_err(|error| format!("begin: {error}"))?;
+            // Room for answers that come faster than they are read: the library ends a connection over many small ones.
+            h2::client::Builder::new()
+                .initial_connection_window_size(16 << 20)
+                .handshake(tcp)
+                .await
+                .map_err(|error| format!("begin: {error}"))?;
         tokio::spawn(connection);
         let mut senders = lock(&self.senders);
         if senders.len() < CONNECTIONS {

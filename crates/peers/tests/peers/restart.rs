@@ -23,7 +23,7 @@ pub(crate) const CASES: &[Case] = &[
     ("a_killed_backend_fails_only_what_it_may_have_seen", &[], backends_are_killed),
 ];
 
-/// Requests a second, of each kind.
+/// Requests a second, of all kinds together.
 const RATE: u32 = 500;
 /// So many backends have each service.
 const BACKENDS: u8 = 3;
@@ -147,7 +147,11 @@ fn backends_restart() -> anyhow::Result<()> {
     let names = ["plain", "two", "calls"];
     let (proxy, at) = control.sidecar(&names)?;
     let kinds = [Kind::Http1 { posts: 0 }, Kind::Http2, Kind::Grpc];
-    let plans = kinds.iter().zip(&at).map(|(kind, at)| Plan { kind: *kind, at: *at, rate: RATE }).collect();
+    let plans = kinds
+        .iter()
+        .zip(&at)
+        .map(|(kind, at)| Plan { kind: *kind, at: *at, rate: RATE.div_ceil(3) })
+        .collect();
     let load = load::start(plans);
     let stop = AtomicBool::new(false);
     let (edits, restarted) = std::thread::scope(|scope| {
@@ -156,7 +160,8 @@ fn backends_restart() -> anyhow::Result<()> {
             let which = turn % usize::from(BACKENDS);
             restart(&mut plain[which])?;
             restart(&mut two[which])?;
-            restart(&mut calls[which])
+            restart(&mut calls[which])?;
+            load.settle()
         });
         stop.store(true, Ordering::Relaxed);
         (editing.join(), restarted)
@@ -176,32 +181,28 @@ fn backends_restart() -> anyhow::Result<()> {
             tally.failed.len(),
             begun.elapsed()
         );
-        ensure!(tally.sent > 1000, "{name}: only {} requests were sent", tally.sent);
+        ensure!(tally.sent > 300, "{name}: only {} requests were sent", tally.sent);
         ensure!(
             tally.edits.len() > edits / 4,
             "{name}: only {} of {edits} edits were seen",
             tally.edits.len()
         );
-        failed.extend(&tally.failed);
+        failed.extend(tally.failed.iter().take(4));
     }
-    ensure!(failed.is_empty(), "{} failed, such as {:#?}", failed.len(), told(&failed, &lines));
+    ensure!(failed.is_empty(), "some failed, such as {:#?}", told(&failed, &lines));
     ensure!(begun.elapsed() < LONGEST, "it took {:?}", begun.elapsed());
     Ok(())
 }
 
-/// The first failures, with what the access log says of them.
+/// Failures, with what the access log says of their kind: calls of gRPC share one path.
 fn told(failed: &[&Failure], lines: &[serde_json::Value]) -> Vec<String> {
     let of = |failure: &Failure| {
-        let line = lines.iter().find(|line| line["path"] == *failure.path);
-        format!(
-            "{} {}: {} -- {}",
-            failure.method,
-            failure.path,
-            failure.why,
-            line.cloned().unwrap_or_default()
-        )
+        let failures =
+            |line: &&serde_json::Value| line["path"] == *failure.path && line["response_flags"] != "-";
+        let line = lines.iter().find(failures).cloned().unwrap_or_default();
+        format!("{} {}: {} -- {line}", failure.method, failure.path, failure.why)
     };
-    failed.iter().take(8).map(|failure| of(failure)).collect()
+    failed.iter().map(|failure| of(failure)).collect()
 }
 
 fn backends_are_killed() -> anyhow::Result<()> {
@@ -215,6 +216,8 @@ fn backends_are_killed() -> anyhow::Result<()> {
         backend.0.signal(Signal::KILL);
         backend.0.wait()?;
         *backend = Echo::start(*place)?;
+        load.settle()?;
+        std::thread::sleep(EDIT_EVERY);
     }
     let tally = load.stop()?.remove(0);
     let lines = proxy.finish()?;
