@@ -82,6 +82,8 @@ pub struct Effective {
     pub service: Option<ServiceId>,
     /// The port of the service, or of the workload where inbound.
     pub port: u16,
+    /// The subset of the service that was chosen.
+    pub subset: Option<Str>,
     /// What is spoken with the endpoint.
     pub protocol: AppProtocol,
     /// What is done to requests and responses. None is nothing.

@@ -23,6 +23,7 @@ impl Effective {
             route: Some(route.key.clone()),
             service: Some(service.clone()),
             port,
+            subset: None,
             protocol: resolved.protocol,
             filters: None,
             timeout: rule.timeout,

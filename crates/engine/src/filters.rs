@@ -151,7 +151,10 @@ fn mirrored(
             resolve(service, *port, subset.as_ref()).map(|resolved| GroupTarget {
                 id: resolved.id,
                 keep_address: resolved.keep_address,
-                effective: Arc::new(Effective::of_mirror(route, rule, service, *port, &resolved)),
+                effective: Arc::new(Effective {
+                    subset: subset.clone(),
+                    ..Effective::of_mirror(route, rule, service, *port, &resolved)
+                }),
             })
         }
     };

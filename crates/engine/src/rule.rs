@@ -197,6 +197,7 @@ fn target(
                 id: resolved.id,
                 keep_address: resolved.keep_address,
                 effective: Arc::new(Effective {
+                    subset: subset.clone(),
                     filters: Filters::of_rule(route, rule, Some(backend), &resolve),
                     ..Effective::of_rule(route, rule, service, *port, &resolved)
                 }),

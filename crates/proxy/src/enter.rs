@@ -95,7 +95,7 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, door: Door) {
         }
         Door::Proxy => {
             let facts = facts(Direction::Outbound, local);
-            let entry = Entry { facts, client_certificate: None, explicit: true };
+            let entry = Entry { explicit: true, ..Entry::new(facts) };
             serve::h1(worker, tcp.into(), BytesMut::new(), entry).await;
         }
     }
@@ -104,7 +104,8 @@ pub(crate) async fn serve(worker: Rc<Worker>, tcp: TcpStream, door: Door) {
 /// Asks what is to be done with a connection, and does it.
 pub(crate) async fn decide(worker: Rc<Worker>, stream: Stream, facts: ConnectionFacts) {
     let decision = decide_connection(&worker.snapshot(), &facts);
-    let entry = Entry { facts, client_certificate: None, explicit: false };
+    let tls = stream.tls().and_then(|tls| tls.protocol_version());
+    let entry = Entry { tls, ..Entry::new(facts) };
     act(worker, stream, BytesMut::new(), entry, decision).await;
 }
 

@@ -33,7 +33,7 @@ pub(crate) fn entry_of(connection: &Entry, request: &RequestHead) -> Option<Entr
         destination_host: name,
         ..connection.facts.clone()
     };
-    Some(Entry { facts, client_certificate: None, explicit: true })
+    Some(Entry { explicit: true, ..Entry::new(facts) })
 }
 
 /// Serves a CONNECT: decided as a connection, answered once there is one.

@@ -92,7 +92,7 @@ fn plaintext(client: SocketAddr, local: SocketAddr) -> Entry {
         sni: None,
         tls: false,
     };
-    Entry { facts, client_certificate: None, explicit: false }
+    Entry::new(facts)
 }
 
 /// `x-forwarded-client-cert` as Envoy writes it.
@@ -132,7 +132,8 @@ async fn stream(
     };
     let decision = decide_connection(&worker.snapshot(), &facts);
     let client_certificate = Some(tunnel.client_certificate.clone());
-    let entry = Entry { facts, client_certificate, explicit: false };
+    let tls = Some(rustls::ProtocolVersion::TLSv1_3);
+    let entry = Entry { client_certificate, tls, ..Entry::new(facts) };
     match decision {
         Decision::Deny(denial) => {
             forward::denied(&worker, &entry, &denial);

@@ -32,7 +32,7 @@ pub(crate) async fn serve(
         }
         Ok(Err(error)) => {
             let fault = Fault::downstream(Reason::TlsFailure, format!("TLS from {client}: {error}"));
-            let entry = Entry { facts, client_certificate: None, explicit: false };
+            let entry = Entry::new(facts);
             forward::failed(&worker, &entry, &fault);
         }
         Err(_) => tracing::debug!(%client, "TLS handshake took too long"),

@@ -26,6 +26,7 @@ mod affinity;
 mod answer;
 mod answered;
 mod debug;
+mod edit;
 mod inject;
 mod limit;
 mod mirror;
@@ -43,6 +44,24 @@ pub(crate) struct Entry {
     pub(crate) client_certificate: Option<Box<str>>,
     /// Each request names its own destination.
     pub(crate) explicit: bool,
+    /// The version of a TLS that ended here.
+    pub(crate) tls: Option<rustls::ProtocolVersion>,
+}
+
+impl Entry {
+    /// Of a connection about which nothing more is known.
+    pub(crate) fn new(facts: ConnectionFacts) -> Self {
+        Self { facts, client_certificate: None, explicit: false, tls: None }
+    }
+
+    /// As OpenSSL names it; empty for plaintext.
+    fn tls_version(&self) -> &'static str {
+        match self.tls {
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+            Some(_) => "TLSv1.3",
+            None => "",
+        }
+    }
 }
 
 /// The heads of one exchange, used again for the next.
@@ -167,12 +186,17 @@ impl Exchange<'_> {
             }
         }
         if let Some(filters) = &effective.filters {
+            if let Some(cors) = &filters.cors
+                && let Some(next) = Box::pin(self.cors(cors)).await
+            {
+                return next;
+            }
             if let Some(trouble) = &filters.fault
                 && let Some(next) = Box::pin(self.inject(trouble)).await
             {
                 return next;
             }
-            filters::request(filters, matched, &mut self.heads.request);
+            self.edit_request(&effective, filters, matched);
         }
         if self.heads.request.upgrade {
             upgrade::prepare(&mut self.heads.request);

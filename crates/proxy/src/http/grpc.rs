@@ -37,30 +37,9 @@ pub fn timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// A text as `grpc-message` has it: escaped, and not longer than a header should be.
-#[must_use]
-pub fn message(text: &str) -> String {
-    const LONGEST: usize = 1024;
-    let mut out = String::new();
-    for byte in text.bytes().take(LONGEST) {
-        match byte {
-            b'%' => out.push_str("%25"),
-            b' '..=b'~' => out.push(byte as char),
-            _ => out.push_str(&format!("%{byte:02X}")),
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn messages() {
-        assert_eq!(message("50 %\r\né"), "50 %25%0D%0A%C3%A9");
-        assert_eq!(message(&"x".repeat(5000)).len(), 1024);
-    }
 
     #[test]
     fn timeouts() {

@@ -119,10 +119,11 @@ impl Line<'_> {
             self.text("route_name", &effective.route_name);
             if let Some(service) = &effective.service {
                 let (port, host) = (effective.port, &service.hostname);
+                let subset = effective.subset.as_deref().unwrap_or_default();
                 match record.direction {
                     // As Istio names them: an application of our own has no host.
                     Direction::Inbound => self.show("upstream_cluster", &format_args!("inbound|{port}||")),
-                    _ => self.show("upstream_cluster", &format_args!("outbound|{port}||{host}")),
+                    _ => self.show("upstream_cluster", &format_args!("outbound|{port}|{subset}|{host}")),
                 }
             }
         } else if let Some(route) = record.denial.and_then(|denial| denial.route.as_ref()) {

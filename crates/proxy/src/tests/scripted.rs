@@ -164,7 +164,7 @@ fn entry() -> Entry {
         sni: None,
         tls: false,
     };
-    Entry { facts, client_certificate: None, explicit: false }
+    Entry::new(facts)
 }
 
 /// One script between a caller and an application, whose one connection is in the pool already.

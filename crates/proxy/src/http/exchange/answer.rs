@@ -53,6 +53,7 @@ impl Exchange<'_> {
             let told: Vec<u8> = fault.message.bytes().filter(|byte| (b' '..=b'~').contains(byte)).collect();
             response.fields.add(FAULT_HEADER.as_bytes(), &told);
         }
+        self.edit_own_answer(fault);
         let body = if has_body { answer.body.as_bytes() } else { &[] };
         self.send_answer(body).await
     }

@@ -1,19 +1,25 @@
 //! Answers that a rule gives itself: redirects and fixed answers.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use lateen_engine::{Answered, Reply};
 
 use super::{Exchange, Heads, Next};
 use crate::http::head::{Framing, MethodKind, RequestHead, ResponseHead};
-use crate::http::{filters, grpc, reply};
+use crate::http::reply;
+
+const LONGEST_MESSAGE: usize = 1024;
 
 impl Exchange<'_> {
     /// Gives the answer. Envoy has one name for both kinds.
     pub(super) async fn answer_by_rule(&mut self, answered: Answered) -> Next {
         let Answered { reply, effective } = answered;
         self.trip.effective = Some(Arc::clone(&effective));
+        if let Some(cors) = effective.cors()
+            && let Some(next) = self.cors(cors).await
+        {
+            return next;
+        }
         self.trip.details = Some("direct_response");
         let Heads { request, response } = &mut *self.heads;
         let body: &[u8] = match &reply {
@@ -25,7 +31,7 @@ impl Exchange<'_> {
             response.fields.set(b"location", location.as_bytes());
         }
         if let Some(filters) = &effective.filters {
-            filters::response(filters, response);
+            self.edit_response(&effective, filters, None);
         }
         Box::pin(self.send_answer(if has_body { body } else { &[] })).await
     }
@@ -34,7 +40,8 @@ impl Exchange<'_> {
 /// The head of an answer with this body; whether the body is sent. A caller of gRPC finds it in the message.
 fn head(status: u16, body: &[u8], request: &RequestHead, response: &mut ResponseHead) -> bool {
     if reply::is_grpc(request) {
-        let message: Cow<'_, str> = grpc::message(&String::from_utf8_lossy(body)).into();
+        // A header should not be as long as a body may be.
+        let message = String::from_utf8_lossy(&body[..body.len().min(LONGEST_MESSAGE)]);
         return reply::head(reply::Reply { status, body: &message, grpc_status: None }, request, response);
     }
     response.clear();

@@ -1,5 +1,6 @@
 //! What is kept during an exchange for its record.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,6 +35,10 @@ pub(crate) struct Trip {
     fault: Option<Fault>,
     /// What `response_code_details` says, where that is not the endpoint's answer nor a fault.
     pub(super) details: Option<&'static str>,
+    /// The rule's edits of the request were made, so those of the response are due.
+    pub(super) edited: bool,
+    /// The origin whose scripts may read the answer.
+    pub(super) origin: Option<Box<[u8]>>,
     /// The request was held up on purpose.
     pub(super) delayed: bool,
     /// Copies that are to be sent once the request was read.
@@ -42,7 +47,7 @@ pub(crate) struct Trip {
     pub(super) rate: Option<Box<Standing>>,
     /// How large the bodies may be, where a policy says so.
     pub(super) sizes: Option<Arc<RequestLimit>>,
-    received: u64,
+    pub(super) received: u64,
     sent: u64,
     status: u16,
     grpc_status: Option<u16>,
@@ -61,6 +66,8 @@ impl Trip {
             denial: None,
             fault: None,
             details: None,
+            edited: false,
+            origin: None,
             delayed: false,
             copies: None,
             rate: None,
@@ -116,19 +123,28 @@ impl Trip {
         (self.fault, self.details) = (Some(fault), Some(details));
     }
 
+    /// Envoy's response flags and `response_code_details`, if it ends so.
+    pub(super) fn outcome(&self, fault: Option<&Fault>) -> (&'static str, Cow<'static, str>) {
+        let details = |otherwise: &'static str| Cow::Borrowed(self.details.unwrap_or(otherwise));
+        match (&self.denial, fault) {
+            (Some(denial), _) => (denial.flag(), denial.to_string().into()),
+            (_, Some(fault)) if self.delayed && fault.reason == Reason::Injected => {
+                ("DI,FI", fault.details().into())
+            }
+            (_, Some(fault)) => (fault.flag(), details(fault.details())),
+            _ if self.delayed => ("DI", details("via_upstream")),
+            _ => ("-", details("via_upstream")),
+        }
+    }
+
+    pub(super) fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+
     /// Hands the record over.
     pub(super) fn record(&self, worker: &Worker, entry: &Entry, heads: &Heads) {
         let (facts, request) = (&entry.facts, &heads.request);
-        let denial_details = self.denial.as_ref().map(ToString::to_string);
-        let (flags, details) = match (&self.denial, &self.fault) {
-            (Some(denial), _) => (denial.flag(), denial_details.as_deref().unwrap_or_default()),
-            (_, Some(fault)) if self.delayed && fault.reason == Reason::Injected => {
-                ("DI,FI", fault.details())
-            }
-            (_, Some(fault)) => (fault.flag(), self.details.unwrap_or_else(|| fault.details())),
-            _ if self.delayed => ("DI", self.details.unwrap_or("via_upstream")),
-            _ => ("-", self.details.unwrap_or("via_upstream")),
-        };
+        let (flags, details) = self.outcome(self.fault.as_ref());
         let accept = self.picked.as_ref().and_then(|picked| match &picked.hop {
             Hop::Hbone { accept, .. } => accept.0.first(),
             _ => None,
@@ -165,7 +181,7 @@ impl Trip {
             denial: self.denial.as_ref(),
             fault: self.fault.as_ref(),
             flags,
-            details,
+            details: &details,
         });
     }
 }

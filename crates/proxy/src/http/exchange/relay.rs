@@ -13,7 +13,7 @@ use crate::fault::{Fault, Reason};
 use crate::http::body::{Failed, Pump};
 use crate::http::head::{Fields, Framing};
 use crate::http::session::Session;
-use crate::http::{filters, grpc, grpc_web, reply, upgrade};
+use crate::http::{grpc, grpc_web, reply, upgrade};
 
 impl Exchange<'_> {
     /// The head of the answer and both bodies.
@@ -26,10 +26,11 @@ impl Exchange<'_> {
     ) -> Next {
         let (mut way, mut pump, mut total) = (way, pump, total);
         self.trip.head_came();
-        let Heads { request, response } = &mut *self.heads;
         if let Some(filters) = &effective.filters {
-            filters::response(filters, response);
+            self.trip.received = pump.bytes();
+            self.edit_response(effective, filters, None);
         }
+        let Heads { request, response } = &mut *self.heads;
         let coder = request.grpc_web.and_then(|coding| grpc_web::translate_response(coding, response));
         let upstream_persists = response.persistent;
         // A body that was promised only after 100-continue will not come now.

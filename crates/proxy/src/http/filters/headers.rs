@@ -1,14 +1,36 @@
 //! Add, set, remove; and the headers by which proxies speak of a request: who sent it, which one it is.
 
 use lateen_engine::{ConnectionFacts, Direction};
-use lateen_model::{Format, HeaderEdit, Str};
+use lateen_model::HeaderEdit;
 use lateen_runtime::random;
+use smallvec::SmallVec;
 
 use crate::http::head::{Fields, Known, RequestHead, is_value};
 
-/// Applies an edit as Envoy does: what is removed first, so that the same name can be given anew. Fields that frame
-/// messages and the authority are left alone.
-pub fn edit(edit: &HeaderEdit, fields: &mut Fields) {
+/// Values that were filled in for one request, in the order in which they are used.
+#[derive(Debug, Default)]
+pub struct Filled {
+    text: Vec<u8>,
+    ends: SmallVec<[usize; 8]>,
+}
+
+impl Filled {
+    /// Adds the value that is appended to what is given.
+    pub fn push(&mut self, fill: impl FnOnce(&mut Vec<u8>)) {
+        fill(&mut self.text);
+        self.ends.push(self.text.len());
+    }
+
+    fn values(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts.zip(&self.ends).map(|(start, end)| &self.text[start..*end])
+    }
+}
+
+/// Applies an edit as Envoy was seen to: what is removed comes first, so that the same name can be given anew, then what
+/// is set, then what is added; an empty value changes nothing. `filled` has the values that are no plain text. Fields
+/// that frame messages and the authority are left alone, and no value can split a head.
+pub fn edit(edit: &HeaderEdit, filled: &Filled, fields: &mut Fields) {
     let allowed = |name: &str| {
         let known = Known::of(name.as_bytes());
         !known.is_hop_by_hop() && !matches!(known, Known::ContentLength | Known::Mesh | Known::Host)
@@ -16,19 +38,22 @@ pub fn edit(edit: &HeaderEdit, fields: &mut Fields) {
     for name in edit.remove.iter().filter(|name| allowed(name)) {
         fields.remove(name.as_bytes());
     }
-    for (name, value) in texts(&edit.set).filter(|(name, value)| allowed(name) && is_value(value.as_bytes()))
-    {
-        fields.set(name.as_bytes(), value.as_bytes());
+    let mut filled = filled.values();
+    let puts = edit.set.iter().map(|put| (true, put)).chain(edit.add.iter().map(|put| (false, put)));
+    for (overwrites, (name, format)) in puts {
+        let value = match format.text() {
+            Some(text) => text.as_bytes(),
+            None => filled.next().unwrap_or_default(),
+        };
+        if value.is_empty() || !is_value(value) || !allowed(name) {
+            continue;
+        }
+        if overwrites {
+            fields.set(name.as_bytes(), value);
+        } else {
+            fields.add(name.as_bytes(), value);
+        }
     }
-    for (name, value) in texts(&edit.add).filter(|(name, value)| allowed(name) && is_value(value.as_bytes()))
-    {
-        fields.add(name.as_bytes(), value.as_bytes());
-    }
-}
-
-/// Values that need nothing to be filled in.
-fn texts(edits: &[(Str, Format)]) -> impl Iterator<Item = (&Str, &Str)> {
-    edits.iter().filter_map(|(name, value)| Some((name, value.text()?)))
 }
 
 /// Strips what a caller may not say of itself, and says what is known: who it is, by which protocol it came, and which
@@ -105,6 +130,7 @@ fn request_id() -> [u8; 36] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lateen_model::{Format, Str};
 
     fn facts(direction: Direction) -> ConnectionFacts {
         ConnectionFacts {
@@ -192,7 +218,7 @@ mod tests {
             ],
             remove: vec![text("content-length"), text("host")],
         };
-        edit(&edits, &mut request.fields);
+        edit(&edits, &Filled::default(), &mut request.fields);
         assert_eq!(shown(&request), ["host: a", "content-length: 5", "x: 2", "x: 3"]);
     }
 }

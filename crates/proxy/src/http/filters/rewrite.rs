@@ -5,8 +5,8 @@ use lateen_engine::{Filters, MatchedPath, rewrite_path};
 use crate::http::h1::parse::is_authority;
 use crate::http::head::RequestHead;
 
-/// Changes where the request asks for, after all edits: those see what was asked for.
-pub fn rewrite(filters: &Filters, matched: MatchedPath, head: &mut RequestHead) {
+/// Changes the path.
+pub fn path(filters: &Filters, matched: MatchedPath, head: &mut RequestHead) {
     if let Some(path) = &filters.path {
         let target = rewrite_path(path, matched, head.target());
         head.rewrite_target(&target);
