@@ -46,6 +46,10 @@ pub enum ObjectKind {
     AuthorizationPolicy,
     /// `security.istio.io` RequestAuthentication.
     RequestAuthentication,
+    /// `lateen.dev` RateLimitPolicy.
+    RateLimitPolicy,
+    /// `lateen.dev` RequestLimitPolicy.
+    RequestLimitPolicy,
     /// A kind that is known and not read: the index of its row below.
     Other(u8),
 }
@@ -73,6 +77,8 @@ use ObjectKind as K;
 const READ: &[Row] = rows! {
     K::Mesh, "lateen.dev", "Mesh", &["v1alpha1"];
     K::Process, "lateen.dev", "Process", &["v1alpha1"];
+    K::RateLimitPolicy, "lateen.dev", "RateLimitPolicy", &["v1alpha1"];
+    K::RequestLimitPolicy, "lateen.dev", "RequestLimitPolicy", &["v1alpha1"];
     K::Namespace, "", "Namespace", &["v1"];
     K::ServiceAccount, "", "ServiceAccount", &["v1"];
     K::Secret, "", "Secret", &["v1"];
@@ -179,11 +185,18 @@ impl ObjectKind {
         matches!(self, Self::PeerAuthentication | Self::AuthorizationPolicy | Self::RequestAuthentication)
     }
 
+    /// Whether it limits requests.
+    pub(crate) fn is_limit(self) -> bool {
+        matches!(self, Self::RateLimitPolicy | Self::RequestLimitPolicy)
+    }
+
     /// Whether it refers to other objects.
     pub(crate) fn has_references(self) -> bool {
         matches!(
             self,
-            Self::HttpRoute
+            Self::RateLimitPolicy
+                | Self::RequestLimitPolicy
+                | Self::HttpRoute
                 | Self::GrpcRoute
                 | Self::VirtualService
                 | Self::Gateway

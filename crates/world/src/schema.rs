@@ -10,6 +10,7 @@ pub(crate) mod headers;
 pub(crate) mod http_route;
 pub(crate) mod istio_gateway;
 pub(crate) mod lateen;
+pub(crate) mod limits;
 pub(crate) mod security;
 mod traffic_policy;
 pub(crate) mod virtual_service;
@@ -18,7 +19,7 @@ use crate::ObjectKind;
 use crate::problem::{At, Draft, Span};
 use crate::read::{Fields, Reader};
 use crate::yaml::Node;
-use lateen_model::{Labels, Namespace, Selector, Str, Visibility};
+use lateen_model::{Labels, Namespace, RateLimit, RequestLimit, Selector, Str, Visibility};
 
 /// What an object says, typed.
 #[derive(Clone, PartialEq, Debug)]
@@ -40,6 +41,8 @@ pub(crate) enum Spec {
     PeerAuthentication(security::PeerAuthenticationSpec),
     Authorization(security::AuthorizationSpec),
     RequestAuthentication(security::RequestAuthenticationSpec),
+    RateLimit(limits::LimitSpec<RateLimit>),
+    RequestLimit(limits::LimitSpec<RequestLimit>),
     /// Nothing is read of it but its name and labels.
     Bare,
 }
@@ -98,6 +101,8 @@ pub(crate) fn read(
         K::RequestAuthentication => {
             Some(Spec::RequestAuthentication(security::request_authentication(node, reader)))
         }
+        K::RateLimitPolicy => limits::rate_limit(node, reader).map(Spec::RateLimit),
+        K::RequestLimitPolicy => limits::request_limit(node, reader).map(Spec::RequestLimit),
         K::Namespace | K::ServiceAccount | K::Secret | K::Other(_) => None,
     }
 }
@@ -151,6 +156,21 @@ pub(crate) fn selector(
     let below = fields.reader.fields(node, inner, &[])?;
     let labels = below.labels(inner[0]);
     Some(At { value: Selector::new(labels), span: fields.key_span(name) })
+}
+
+impl Spec {
+    /// The selector of workloads of a policy.
+    pub(crate) fn policy_selector(&self) -> Option<&At<Selector>> {
+        let attachment = match self {
+            Self::PeerAuthentication(spec) => &spec.attachment,
+            Self::Authorization(spec) => &spec.attachment,
+            Self::RequestAuthentication(spec) => &spec.attachment,
+            Self::RateLimit(spec) => &spec.attachment,
+            Self::RequestLimit(spec) => &spec.attachment,
+            _ => return None,
+        };
+        attachment.selector.as_ref()
+    }
 }
 
 /// A reference to an object of some group and kind.

@@ -4,6 +4,7 @@ mod destination_rule;
 mod gateway_api;
 mod gateway_processes;
 mod istio_gateway;
+mod limits;
 mod policies;
 mod process;
 mod routes;
@@ -17,7 +18,7 @@ pub(crate) use workloads::instance;
 use crate::manifest::Manifest;
 use crate::schema::Spec;
 use crate::view::{Derived, View};
-use lateen_model::{Entry, Key, Origin, Resource, Scope, Visibility};
+use lateen_model::{Entry, Key, Origin, PolicyKind, Resource, Scope, Visibility};
 
 /// What one object gives.
 pub(crate) fn derive(view: &View<'_>, manifest: &Manifest) -> Derived {
@@ -42,6 +43,14 @@ pub(crate) fn derive(view: &View<'_>, manifest: &Manifest) -> Derived {
         Some(Spec::Authorization(spec)) => policies::authorization(view, manifest, spec, &mut derived),
         Some(Spec::RequestAuthentication(spec)) => {
             policies::request_authentication(view, manifest, spec, &mut derived);
+        }
+        Some(Spec::RateLimit(spec)) => {
+            let kind = PolicyKind::RateLimit(spec.limit.clone());
+            limits::limit(view, manifest, &spec.attachment, kind, &mut derived);
+        }
+        Some(Spec::RequestLimit(spec)) => {
+            let kind = PolicyKind::RequestLimit(spec.limit.clone());
+            limits::limit(view, manifest, &spec.attachment, kind, &mut derived);
         }
         Some(Spec::Bare) if matches!(manifest.key.kind, crate::ObjectKind::Other(_)) => {
             derived.not_enforced = Some(format!("{} is not enforced yet", manifest.key.kind));

@@ -124,10 +124,7 @@ impl State {
         let (selector, namespace) = match manifest.spec.as_ref()? {
             Spec::Service(spec) => (spec.selector.as_ref()?, own()),
             Spec::ServiceEntry(spec) => (spec.selector.as_ref()?, own()),
-            Spec::PeerAuthentication(spec) => (spec.attachment.selector.as_ref()?, self.reach(manifest)),
-            Spec::Authorization(spec) => (spec.attachment.selector.as_ref()?, self.reach(manifest)),
-            Spec::RequestAuthentication(spec) => (spec.attachment.selector.as_ref()?, self.reach(manifest)),
-            _ => return None,
+            spec => (spec.policy_selector()?, self.reach(manifest)),
         };
         // A Service without a selector has its endpoints from elsewhere; it does not have all.
         (!selector.is_empty()).then(|| Selecting { namespace, selector: selector.value.clone() })

@@ -156,7 +156,7 @@ fn timeouts(fields: &Fields<'_>) -> (Option<Duration>, Option<Duration>) {
     (request, per_try)
 }
 
-fn request_match(node: &Node, reader: &Reader) -> Option<RequestMatch> {
+pub(super) fn request_match(node: &Node, reader: &Reader) -> Option<RequestMatch> {
     let fields = reader.fields(node, &["path", "method", "headers", "queryParams"], &[])?;
     let methods = ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
     let methods = methods.map(|method| (method, method));

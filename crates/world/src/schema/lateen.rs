@@ -4,8 +4,8 @@ use crate::problem::{At, Draft};
 use crate::read::{Fields, Reader};
 use crate::yaml::{Node, Value};
 use lateen_model::{
-    AccessLog, Command, Labels, Namespace, OutboundPolicy, Probe, ProbeCheck, ProcessPort, RestartPolicy,
-    ServiceAccount, Str, TrustDomain,
+    AccessLog, Command, Labels, Namespace, OutboundPolicy, PathNormalization, Probe, ProbeCheck, ProcessPort,
+    RestartPolicy, ServiceAccount, Str, TrustDomain,
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,16 +17,32 @@ pub(crate) struct MeshSpec {
     pub(crate) root_namespace: Option<Namespace>,
     pub(crate) outbound: Option<OutboundPolicy>,
     pub(crate) access_log: Option<AccessLog>,
+    pub(crate) path_normalization: Option<PathNormalization>,
 }
 
 pub(crate) fn mesh(node: &Node, reader: &Reader) -> Option<MeshSpec> {
-    let fields =
-        reader.fields(node, &["trustDomain", "rootNamespace", "outboundPolicy", "accessLog"], &[])?;
+    let fields = reader.fields(
+        node,
+        &["trustDomain", "rootNamespace", "outboundPolicy", "accessLog", "pathNormalization"],
+        &[],
+    )?;
     let outbound = [
         ("AllowAny", OutboundPolicy::AllowAny),
         ("RegistryOnly", OutboundPolicy::RegistryOnly),
         ("ALLOW_ANY", OutboundPolicy::AllowAny),
         ("REGISTRY_ONLY", OutboundPolicy::RegistryOnly),
+    ];
+    // Our spelling, and Istio's.
+    let normalization = [
+        ("None", PathNormalization::None),
+        ("Base", PathNormalization::Base),
+        ("MergeSlashes", PathNormalization::MergeSlashes),
+        ("DecodeAndMergeSlashes", PathNormalization::DecodeAndMergeSlashes),
+        ("NONE", PathNormalization::None),
+        ("DEFAULT", PathNormalization::Base),
+        ("BASE", PathNormalization::Base),
+        ("MERGE_SLASHES", PathNormalization::MergeSlashes),
+        ("DECODE_AND_MERGE_SLASHES", PathNormalization::DecodeAndMergeSlashes),
     ];
     let access_log = [("Off", AccessLog::Off), ("Errors", AccessLog::Errors), ("All", AccessLog::All)];
     Some(MeshSpec {
@@ -34,6 +50,7 @@ pub(crate) fn mesh(node: &Node, reader: &Reader) -> Option<MeshSpec> {
         root_namespace: fields.parsed("rootNamespace", Namespace::parse).map(|at| at.value),
         outbound: fields.choice("outboundPolicy", &outbound).map(|at| at.value),
         access_log: fields.choice("accessLog", &access_log).map(|at| at.value),
+        path_normalization: fields.choice("pathNormalization", &normalization).map(|at| at.value),
     })
 }
 

@@ -21,7 +21,7 @@ pub(crate) struct Attachment {
 }
 
 impl Attachment {
-    fn read(fields: &Fields<'_>) -> Self {
+    pub(crate) fn read(fields: &Fields<'_>) -> Self {
         let targets = fields
             .get("targetRef")
             .into_iter()

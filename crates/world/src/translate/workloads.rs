@@ -185,6 +185,10 @@ fn workload(state: &State, base: Base<'_>, selected: &[ObjectKey], ports: &Ports
             policies.extend(super::policies::listed(state.settings.allow_unenforced, manifest));
             continue;
         }
+        if object.kind.is_limit() {
+            policies.extend(super::limits::id(manifest));
+            continue;
+        }
         let specs: &[PortSpec] = match &manifest.spec {
             Some(Spec::Service(spec)) => &spec.ports,
             Some(Spec::ServiceEntry(spec)) => &spec.ports,

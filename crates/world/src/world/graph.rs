@@ -371,6 +371,7 @@ fn mesh_settings(state: &State) -> MeshSettings {
         mesh.root_namespace = spec.root_namespace.clone().unwrap_or(mesh.root_namespace);
         mesh.outbound = spec.outbound.unwrap_or(mesh.outbound);
         mesh.access_log = spec.access_log.unwrap_or(mesh.access_log);
+        mesh.path_normalization = spec.path_normalization.unwrap_or(mesh.path_normalization);
     }
     mesh
 }

@@ -96,17 +96,14 @@ impl World {
         let at = match manifest.spec.as_ref()? {
             Spec::Service(spec) => spec.selector.as_ref()?,
             Spec::ServiceEntry(spec) => spec.selector.as_ref()?,
-            Spec::PeerAuthentication(spec) => spec.attachment.selector.as_ref()?,
-            Spec::Authorization(spec) => spec.attachment.selector.as_ref()?,
-            Spec::RequestAuthentication(spec) => spec.attachment.selector.as_ref()?,
-            _ => return None,
+            spec => spec.policy_selector()?,
         };
         if at.is_empty() || self.graph.selected.contains_key(&manifest.key) {
             return None;
         }
         let labels: Vec<_> = at.labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
         let place = match self.state.mesh.root_namespace == manifest.key.namespace
-            && manifest.key.kind.is_security()
+            && (manifest.key.kind.is_security() || manifest.key.kind.is_limit())
         {
             true => "the mesh".to_owned(),
             false => manifest.key.namespace.to_string(),
