@@ -79,3 +79,36 @@ fn the_traps_of_yaml_say_what_was_meant() {
         assert!(problems.iter().any(|problem| problem.contains(expected)), "{text}: {problems:?}");
     }
 }
+
+/// Every value of every golden, in turn, is something else than was meant.
+#[test]
+fn any_value_may_be_wrong() {
+    const WRONG: [&str; 10] = [
+        "-1",
+        "99999999999999999999",
+        "9223372036854775807",
+        ".nan",
+        "-.inf",
+        "\"\"",
+        "{}",
+        "[[]]",
+        "\"%REQ(\\r\\n)\\0%\"",
+        "1e308",
+    ];
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let mut turn = 0;
+    for case in std::fs::read_dir(root).expect("the goldens") {
+        let text = std::fs::read_to_string(case.expect("an entry").path().join("in.yaml")).expect("in.yaml");
+        for document in text.split("\n---\n") {
+            for (colon, _) in document.match_indices(": ") {
+                let (before, value) = document.split_at(colon + 2);
+                let end = value.find([',', '}', ']', '\n', '{', '[']).unwrap_or(value.len());
+                turn += 1;
+                let changed = format!("{before}{}{}", WRONG[turn % WRONG.len()], &value[end..]);
+                let mut world = World::new(Settings::default());
+                world.apply(vec![Change::SetFile { path: "x.yaml".into(), text: changed }]);
+            }
+        }
+    }
+    assert!(turn > 1000, "{turn} values");
+}
