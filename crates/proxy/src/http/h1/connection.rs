@@ -13,13 +13,14 @@ use lateen_runtime::stream::Stream;
 use tokio::io::AsyncWrite;
 use tokio_util::io::poll_read_buf;
 
+use super::buffers;
 use super::chunk::{ChunkDecoder, InvalidChunk, Piece};
 use super::parse::{self, BodyOf, HeadAt, HeadLimits, HeadScan, InvalidHead};
 use super::write::{self, ResponseShape};
 use crate::http::head::{Fields, Framing, RequestHead, ResponseHead};
 
 /// The first read of a connection; most heads fit.
-const SMALL_READ: usize = 8 * 1024;
+const SMALL_READ: usize = buffers::SIZE;
 /// Reads while a body flows.
 const LARGE_READ: usize = 32 * 1024;
 /// Bytes that may wait to be written before no more are taken.
@@ -328,23 +329,54 @@ impl Connection {
     }
 
     fn poll_fill(&mut self, context: &mut Context<'_>, size: usize) -> Poll<io::Result<()>> {
+        if self.input.capacity() == 0 {
+            self.input = buffers::take();
+        }
         if self.input.capacity() - self.input.len() < size / 2 {
             self.input.reserve(size);
         }
-        if ready!(poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input))? == 0 {
-            self.ended = true;
+        match poll_read_buf(Pin::new(&mut self.stream), context, &mut self.input) {
+            Poll::Pending => {
+                // Between messages it may be long until there is something to read.
+                if self.is_read() {
+                    self.release_input();
+                }
+                return Poll::Pending;
+            }
+            Poll::Ready(count) => self.ended |= count? == 0,
         }
         Poll::Ready(Ok(()))
     }
 
+    fn release_input(&mut self) {
+        if self.input.is_empty() {
+            buffers::give(std::mem::take(&mut self.input));
+        }
+    }
+
+    /// A buffer for what is about to be put into the output.
+    fn ready_output(&mut self) {
+        if self.output.capacity() == 0 {
+            self.output = buffers::take();
+        }
+    }
+
+    fn release_output(&mut self) {
+        if self.output.is_empty() && self.output.capacity() > 0 {
+            buffers::give(std::mem::take(&mut self.output));
+        }
+    }
+
     /// Puts a request head into the output.
     pub fn write_request(&mut self, head: &RequestHead, framing: Framing) {
+        self.ready_output();
         write::request(&mut self.output, head, framing);
         self.write_body(framing);
     }
 
     /// Puts a response head into the output.
     pub fn write_response(&mut self, head: &ResponseHead, shape: ResponseShape) {
+        self.ready_output();
         write::response(&mut self.output, head, shape);
         if !head.is_interim() {
             self.write_body(shape.framing);
@@ -353,6 +385,7 @@ impl Connection {
 
     /// Puts `HTTP/1.1 100 Continue` into the output.
     pub fn write_continue(&mut self) {
+        self.ready_output();
         self.output.extend_from_slice(write::CONTINUE);
     }
 
@@ -372,12 +405,13 @@ impl Connection {
         if self.output.len() >= OUTPUT_HIGH {
             ready!(self.poll_output(context))?;
         }
+        if self.writing == Writing::Raw && self.output.is_empty() && data.len() >= DIRECT_WRITE {
+            return Pin::new(&mut self.stream).poll_write(context, data);
+        }
+        self.ready_output();
         match self.writing {
             Writing::Nothing => {}
             Writing::Chunked => write::chunk(&mut self.output, data),
-            Writing::Raw if self.output.is_empty() && data.len() >= DIRECT_WRITE => {
-                return Pin::new(&mut self.stream).poll_write(context, data);
-            }
             Writing::Raw => self.output.extend_from_slice(data),
         }
         Poll::Ready(Ok(data.len()))
@@ -386,6 +420,7 @@ impl Connection {
     /// Ends the body. Not for bodies that end with the stream.
     pub fn finish(&mut self, trailers: Option<&Fields>) {
         if self.writing == Writing::Chunked {
+            self.ready_output();
             write::last_chunk(&mut self.output, trailers);
         }
         self.writing = Writing::Nothing;
@@ -413,10 +448,7 @@ impl Connection {
             }
             self.output.advance(written);
         }
-        // Keeps the memory of a small output for the next message, and gives back that of a large one.
-        if self.output.capacity() > OUTPUT_HIGH {
-            self.output = BytesMut::new();
-        }
+        self.release_output();
         Poll::Ready(Ok(()))
     }
 
@@ -454,13 +486,9 @@ impl Connection {
         self.is_between_messages() && self.poll_fill(&mut context, SMALL_READ).is_pending()
     }
 
-    /// Gives the memory of empty buffers back; for connections that wait in a pool.
+    /// Gives empty buffers back; for connections that wait in a pool.
     pub fn shrink(&mut self) {
-        if self.input.is_empty() {
-            self.input = BytesMut::new();
-        }
-        if self.output.is_empty() {
-            self.output = BytesMut::new();
-        }
+        self.release_input();
+        self.release_output();
     }
 }
