@@ -69,7 +69,8 @@ pub struct RequestFacts<'a> {
 impl<'a> RequestFacts<'a> {
     /// The path without its query.
     pub fn path(&self) -> &'a str {
-        self.path_and_query.split('?').next().unwrap_or_default()
+        let end = self.path_and_query.bytes().position(|byte| byte == b'?');
+        end.map_or(self.path_and_query, |end| &self.path_and_query[..end])
     }
 
     /// The query without its `?`.

@@ -14,7 +14,8 @@ use lateen_model::PathNormalization;
 /// client sends; with [`PathNormalization::None`] nothing is looked at.
 #[must_use]
 pub fn normalize_path(target: &str, mode: PathNormalization) -> Option<Cow<'_, str>> {
-    let (path, query) = target.split_at(target.find('?').unwrap_or(target.len()));
+    let end = target.bytes().position(|byte| byte == b'?').unwrap_or(target.len());
+    let (path, query) = target.split_at(end);
     if !needs_work(path, mode) {
         return Some(Cow::Borrowed(target));
     }
@@ -29,12 +30,15 @@ pub fn normalize_path(target: &str, mode: PathNormalization) -> Option<Cow<'_, s
 
 /// Whether anything in the path could be spelt otherwise.
 fn needs_work(path: &str, mode: PathNormalization) -> bool {
-    match mode {
-        PathNormalization::None => false,
-        _ if path.bytes().any(|byte| matches!(byte, b'%' | b'\\')) || path.contains("/.") => true,
-        PathNormalization::Base => false,
-        _ => path.contains("//"),
+    if mode == PathNormalization::None {
+        return false;
     }
+    let merges = mode != PathNormalization::Base;
+    let mut before = 0;
+    path.bytes().any(|byte| {
+        let after_slash = std::mem::replace(&mut before, byte) == b'/';
+        matches!(byte, b'%' | b'\\') || (after_slash && (byte == b'.' || (merges && byte == b'/')))
+    })
 }
 
 /// Decodes what need not be encoded, and writes the rest of the escapes in capitals; `slashes` says whether slashes are
