@@ -56,6 +56,11 @@ pub struct TimeOver;
 impl Deadlines {
     /// A limit `duration` from now. Must be called within the worker (a local task set), which runs the sweep.
     pub fn after(&self, duration: Duration) -> Deadline {
+        self.after_from(clock::now(), duration)
+    }
+
+    /// The same, `duration` after a moment that is known already: asking the clock has its price too.
+    pub fn after_from(&self, from: Instant, duration: Duration) -> Deadline {
         let mut table = self.table.borrow_mut();
         let slot = table.free.pop().unwrap_or_else(|| {
             table.slots.push(Slot::default());
@@ -63,7 +68,7 @@ impl Deadlines {
         });
         drop(table);
         let mut deadline = Deadline { deadlines: self.clone(), slot };
-        deadline.reset(duration);
+        deadline.reset_from(from, duration);
         deadline
     }
 
@@ -88,8 +93,9 @@ impl Deadlines {
     /// Sees to it that there is a sweep, and that it looks not much later than `due`.
     fn plan(&self, due: Instant) {
         let mut table = self.table.borrow_mut();
-        let late = |next: Instant| next.saturating_duration_since(due) > GRAIN;
-        let in_time = table.next_sweep.is_some_and(|next| !late(next));
+        // The latest moment that is early enough; none is beyond what the clock can say.
+        let latest = due.checked_add(GRAIN);
+        let in_time = table.next_sweep.is_some_and(|next| latest.is_none_or(|latest| next <= latest));
         if in_time {
             return;
         }
@@ -152,8 +158,12 @@ impl Drop for Table {
 impl Deadline {
     /// Counts again from now: for idle times, whenever something moved.
     pub fn reset(&mut self, duration: Duration) {
+        self.reset_from(clock::now(), duration);
+    }
+
+    fn reset_from(&mut self, from: Instant, duration: Duration) {
         // A limit beyond what the clock can say is none.
-        let due = clock::now().checked_add(duration);
+        let due = from.checked_add(duration);
         self.deadlines.table.borrow_mut().slots[self.slot].due = due;
         if let Some(due) = due {
             self.deadlines.plan(due);

@@ -67,8 +67,9 @@ impl Pool {
         hop: &Hop,
         fresh: bool,
         request: &RequestHead,
+        now: Instant,
     ) -> Result<Lease, Fault> {
-        let pooled = if fresh { None } else { self.take(hop, worker.settings().pool_idle) };
+        let pooled = if fresh { None } else { self.take(hop, worker.settings().pool_idle, now) };
         let reused = pooled.is_some();
         let mut connection = match pooled {
             Some(connection) => connection,
@@ -143,11 +144,11 @@ impl Pool {
         Ok(Multiplexed { requests, users: shared.users })
     }
 
-    fn take(&self, hop: &Hop, idle: Duration) -> Option<Box<Connection>> {
+    fn take(&self, hop: &Hop, idle: Duration, now: Instant) -> Option<Box<Connection>> {
         let mut table = self.idle.borrow_mut();
         let list = table.get_mut(hop)?;
         while let Some(mut candidate) = list.pop() {
-            if candidate.since.elapsed() < idle && candidate.connection.is_reusable() {
+            if now.saturating_duration_since(candidate.since) < idle && candidate.connection.is_reusable() {
                 return Some(candidate.connection);
             }
         }
@@ -155,12 +156,12 @@ impl Pool {
     }
 
     /// Keeps a connection whose request is over for the next one, if it can carry one.
-    pub(crate) fn put(&self, hop: &Hop, mut connection: Box<Connection>) {
+    pub(crate) fn put(&self, hop: &Hop, mut connection: Box<Connection>, now: Instant) {
         if !connection.is_between_messages() {
             return;
         }
         connection.shrink();
-        let idle = Idle { connection, since: clock::now() };
+        let idle = Idle { connection, since: now };
         let mut table = self.idle.borrow_mut();
         match table.get_mut(hop) {
             Some(list) if list.len() < MOST_IDLE_PER_HOP => list.push(idle),
@@ -173,7 +174,7 @@ impl Pool {
 
     /// Keeps a stream that was opened ahead of its first request.
     pub(crate) fn put_stream(&self, hop: &Hop, stream: Stream) {
-        self.put(hop, Box::new(Connection::new(stream, BytesMut::new())));
+        self.put(hop, Box::new(Connection::new(stream, BytesMut::new())), clock::now());
     }
 
     /// Closes what waited too long or was closed by the other side.

@@ -180,6 +180,7 @@ impl Exchange<'_> {
         let Forward { mut to, effective, matched } = forward;
         self.trip.effective = Some(Arc::clone(&effective));
         if self.entry.explicit {
+            self.trip.at_once = false;
             let host = self.entry.facts.destination_host.as_deref();
             if let Err(fault) = Box::pin(resolve::settle(self.worker, host, &mut to)).await {
                 return self.answer_fault(fault).await;
@@ -217,7 +218,7 @@ impl Exchange<'_> {
             Pump::new(replay).through(coder).at_most(self.trip.most(|sizes| sizes.request_body))
         };
         let longest = grpc::shorter(effective.timeout, &self.heads.request);
-        let mut total = longest.map(|longest| self.worker.deadlines().after(longest));
+        let mut total = longest.map(|longest| self.worker.deadlines().after_from(self.trip.now(), longest));
         let reached = self.reach(snapshot, &to, &effective, &mut pump, &mut total).await;
         self.send_copies(&pump);
         let way = match reached {

@@ -175,11 +175,14 @@ impl Exchange<'_> {
         let connected = self.connect(hop, effective, fresh).await;
         let mut lease = connected.map_err(Trouble::Fault)?;
         self.trip.reused = lease.reused;
+        // A connection that was kept is there at once; a stream of a shared one may have had to wait its turn.
+        self.trip.at_once &= lease.reused && matches!(lease.session, Session::H1(_));
         let mut interim = 0;
-        let mut per_try =
-            effective.retry.per_try_timeout.map(|longest| self.worker.deadlines().after(longest));
+        let (deadlines, began) = (self.worker.deadlines(), self.trip.now());
+        let mut per_try = effective.retry.per_try_timeout.map(|longest| deadlines.after_from(began, longest));
         loop {
             self.await_head(&mut lease.session, pump, &mut per_try).await?;
+            self.trip.at_once = false;
             if !self.heads.response.is_interim() {
                 break;
             }
@@ -218,7 +221,7 @@ impl Exchange<'_> {
             let scheme = if self.entry.facts.tls { "https" } else { "http" };
             Box::pin(pool.begin_h2(self.worker, hop, request, scheme)).await
         } else {
-            pool.begin_h1(self.worker, hop, fresh, request).await
+            pool.begin_h1(self.worker, hop, fresh, request, self.trip.now()).await
         }
     }
 
@@ -231,7 +234,7 @@ impl Exchange<'_> {
     ) -> Result<(), Trouble> {
         let limits = self.worker.settings().head;
         let stream_idle = self.worker.settings().stream_idle;
-        let mut idle = self.worker.deadlines().after(stream_idle);
+        let mut idle = self.worker.deadlines().after_from(self.trip.now(), stream_idle);
         let Exchange { down, heads, .. } = self;
         let Heads { request, response } = &mut **heads;
         let mut unsent: Option<Broken> = None;

@@ -22,7 +22,10 @@ use crate::worker::Worker;
 
 /// One exchange, as far as it is told.
 pub(crate) struct Trip {
-    began: Instant,
+    pub(super) began: Instant,
+    ended: Option<Instant>,
+    /// Nothing was waited for since it began.
+    pub(super) at_once: bool,
     head_at: Option<Duration>,
     pub(super) effective: Option<Arc<Effective>>,
     pub(super) picked: Option<Picked>,
@@ -57,6 +60,8 @@ impl Trip {
     pub(super) fn new() -> Self {
         Self {
             began: clock::now(),
+            ended: None,
+            at_once: true,
             head_at: None,
             effective: None,
             picked: None,
@@ -86,6 +91,17 @@ impl Trip {
 
     pub(super) fn head_came(&mut self) {
         self.head_at = Some(self.began.elapsed());
+    }
+
+    /// When the exchange ended: now, and from then on.
+    pub(super) fn end(&mut self) -> Instant {
+        *self.ended.get_or_insert_with(clock::now)
+    }
+
+    /// Now, for limits. Nearly every request comes here without having waited for anything, so that the clock need
+    /// not be asked again.
+    pub(super) fn now(&self) -> Instant {
+        if self.at_once && !self.delayed && self.attempts <= 1 { self.began } else { clock::now() }
     }
 
     /// This head is sent to the caller.
@@ -163,7 +179,7 @@ impl Trip {
                 grpc_status: self.grpc_status,
                 grpc: reply::is_grpc(request),
             }),
-            duration: self.began.elapsed(),
+            duration: self.ended.unwrap_or_else(clock::now) - self.began,
             upstream_time: self.head_at,
             bytes_received: self.received,
             bytes_sent: self.sent,

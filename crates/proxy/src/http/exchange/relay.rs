@@ -154,9 +154,10 @@ impl Exchange<'_> {
     }
 
     /// Lets the next request use the connection.
-    fn give_back(&self, way: Way) {
+    fn give_back(&mut self, way: Way) {
+        let ended = self.trip.end();
         if let (Session::H1(connection), Some(picked)) = (way.lease.session, &self.trip.picked) {
-            self.worker.pool.put(&picked.hop, connection);
+            self.worker.pool.put(&picked.hop, connection, ended);
         }
     }
 
