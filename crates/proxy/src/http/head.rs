@@ -32,6 +32,14 @@ impl Span {
         &text[self.start as usize..self.end as usize]
     }
 
+    pub(crate) fn start(self) -> usize {
+        self.start as usize
+    }
+
+    pub(crate) fn end(self) -> usize {
+        self.end as usize
+    }
+
     /// Whether nothing is named.
     #[must_use]
     pub fn is_empty(self) -> bool {
@@ -168,6 +176,16 @@ impl RequestHead {
     #[must_use]
     pub fn method(&self) -> &str {
         self.str(self.method)
+    }
+
+    /// The method's name as it is sent on.
+    pub(crate) fn method_bytes(&self) -> &[u8] {
+        self.method.of(self.fields.text())
+    }
+
+    /// Path and query as they are sent on.
+    pub(crate) fn target_bytes(&self) -> &[u8] {
+        self.path.of(self.fields.text())
     }
 
     /// `host[:port]`: of the target if it names one, else of the `host` field; empty if neither does.

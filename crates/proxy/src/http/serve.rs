@@ -123,8 +123,12 @@ async fn next_request(
     }
     let mut begun = connection.head_has_begun();
     let mut limit = worker.deadlines().after(if begun { settings.head_time } else { settings.idle });
+    let mut looked = true;
     poll_fn(|context| {
-        if let Poll::Ready(outcome) = connection.poll_request(context, limits, &mut heads.request) {
+        // The first look was just now, and asked to be woken.
+        if !std::mem::take(&mut looked)
+            && let Poll::Ready(outcome) = connection.poll_request(context, limits, &mut heads.request)
+        {
             return Poll::Ready(outcome.map_err(Refused::Broken));
         }
         if !begun && connection.head_has_begun() {

@@ -1,5 +1,7 @@
 //! Add, set, remove; and the headers by which proxies speak of a request: who sent it, which one it is.
 
+use std::net::IpAddr;
+
 use lateen_engine::{ConnectionFacts, Direction};
 use lateen_model::HeaderEdit;
 use lateen_runtime::random;
@@ -81,10 +83,11 @@ pub fn sanitize(head: &mut RequestHead, facts: &ConnectionFacts, client_certific
         head.fields.add(b"x-forwarded-client-cert", value.as_bytes());
     }
     if !has_proto {
-        head.fields.set(b"x-forwarded-proto", if facts.tls { b"https" } else { b"http" });
+        let proto: &[u8] = if facts.tls { b"https" } else { b"http" };
+        head.fields.set_known(Known::ForwardedProto, b"x-forwarded-proto", proto);
     }
     if !has_id {
-        head.fields.set(b"x-request-id", &request_id());
+        head.fields.set_known(Known::RequestId, b"x-request-id", &request_id());
     }
     if gateway {
         append_forwarded_for(head, facts);
@@ -94,17 +97,37 @@ pub fn sanitize(head: &mut RequestHead, facts: &ConnectionFacts, client_certific
 /// The addresses that a request came through, ours being the last to know one; and the last that we believe, by
 /// itself, as Istio's gateways tell it.
 fn append_forwarded_for(head: &mut RequestHead, facts: &ConnectionFacts) {
-    let client = facts.client.ip().to_string();
-    let mut value = Vec::new();
+    let mut client = SmallVec::<[u8; 48]>::new();
+    push_address(&mut client, facts.client.ip());
+    let mut value = SmallVec::<[u8; 128]>::new();
     let said =
         head.fields.iter_known().filter(|(known, _, said)| *known == Known::ForwardedFor && !said.is_empty());
     for (.., said) in said {
         value.extend_from_slice(said);
         value.push(b',');
     }
-    value.extend_from_slice(client.as_bytes());
-    head.fields.set(b"x-forwarded-for", &value);
-    head.fields.set(b"x-envoy-external-address", client.as_bytes());
+    value.extend_from_slice(&client);
+    head.fields.set_known(Known::ForwardedFor, b"x-forwarded-for", &value);
+    // Whatever a caller said under this name was taken away with all of its kind.
+    head.fields.set_known(Known::Envoy, b"x-envoy-external-address", &client);
+}
+
+/// An address as text. Nearly all are of IPv4, which needs no formatter.
+fn push_address(text: &mut SmallVec<[u8; 48]>, address: IpAddr) {
+    let IpAddr::V4(address) = address else {
+        text.extend_from_slice(address.to_string().as_bytes());
+        return;
+    };
+    for (index, number) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            text.push(b'.');
+        }
+        for (unit, least) in [(100, 100), (10, 10), (1, 0)] {
+            if number >= least {
+                text.push(b'0' + number / unit % 10);
+            }
+        }
+    }
 }
 
 /// A random UUID (version 4).
@@ -200,6 +223,15 @@ mod tests {
         };
         assert_eq!(all("x-forwarded-for"), ["10.1.1.1, 10.1.1.2,10.1.1.3,10.0.0.9"]);
         assert_eq!(all("x-envoy-external-address"), ["10.0.0.9"]);
+    }
+
+    #[test]
+    fn addresses_are_written_as_everybody_writes_them() {
+        for address in ["0.0.0.0", "10.20.3.255", "127.0.0.1", "100.101.9.90", "fd00::1", "::ffff:1.2.3.4"] {
+            let mut text = SmallVec::new();
+            push_address(&mut text, address.parse().expect("an address"));
+            assert_eq!(text.as_slice(), address.as_bytes());
+        }
     }
 
     #[test]

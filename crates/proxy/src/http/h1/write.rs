@@ -8,12 +8,16 @@ use bytes::BytesMut;
 use super::parse::tokens;
 use crate::http::head::{Fields, Framing, Known, MethodKind, RequestHead, ResponseHead, Version};
 
+/// What a head may need besides its own text.
+const SPARE: usize = 256;
+
 /// Writes a request head in origin-form (authority-form for CONNECT).
 pub fn request(out: &mut BytesMut, head: &RequestHead, framing: Framing) {
-    out.extend_from_slice(head.method().as_bytes());
+    out.reserve(head.fields.text().len() + SPARE);
+    out.extend_from_slice(head.method_bytes());
     out.extend_from_slice(b" ");
     let connect = head.kind == MethodKind::Connect;
-    out.extend_from_slice(if connect { head.authority() } else { head.target() }.as_bytes());
+    out.extend_from_slice(if connect { head.authority().as_bytes() } else { head.target_bytes() });
     out.extend_from_slice(b" HTTP/1.1\r\n");
     if head.fields.known(Known::Host).is_none() {
         field(out, b"host", head.authority().as_bytes());
@@ -56,6 +60,7 @@ pub struct ResponseShape {
 
 /// Writes a response head.
 pub fn response(out: &mut BytesMut, head: &ResponseHead, shape: ResponseShape) {
+    out.reserve(head.fields.text().len() + SPARE);
     out.extend_from_slice(b"HTTP/1.1 ");
     let status = head.status;
     out.extend_from_slice(&[digit(status / 100), digit(status / 10), digit(status), b' ']);
@@ -127,14 +132,34 @@ pub fn last_chunk(out: &mut BytesMut, trailers: Option<&Fields>) {
 fn fields(out: &mut BytesMut, fields: &Fields) {
     let names_some =
         fields.iter_known().any(|(known, _, value)| known == Known::Connection && names_fields(value));
-    for (known, name, value) in fields.iter_known() {
+    let kept = fields.spans().filter(|(known, name, _)| {
         let skip = known.is_hop_by_hop()
-            || known == Known::ContentLength
-            || (names_some && !known.is_end_to_end() && is_named(fields, name));
-        if !skip {
-            field(out, name, value);
+            || *known == Known::ContentLength
+            || (names_some && !known.is_end_to_end() && is_named(fields, name.of(fields.text())));
+        !skip
+    });
+    // Lines that lie one behind the other as they are to be written are copied at once.
+    let text = fields.text();
+    let pair =
+        |at: usize, first: u8, second: u8| text.get(at) == Some(&first) && text.get(at + 1) == Some(&second);
+    let (mut begin, mut end) = (0, 0);
+    for (_, name, value) in kept {
+        let as_written = value.start() == name.end() + 2
+            && pair(name.end(), b':', b' ')
+            && pair(value.end(), b'\r', b'\n');
+        if as_written && name.start() == end {
+            end = value.end() + 2;
+            continue;
+        }
+        out.extend_from_slice(&text[begin..end]);
+        (begin, end) = (0, 0);
+        if as_written {
+            (begin, end) = (name.start(), value.end() + 2);
+        } else {
+            field(out, name.of(text), value.of(text));
         }
     }
+    out.extend_from_slice(&text[begin..end]);
 }
 
 /// Whether a `connection` value names anything but the usual options.

@@ -30,6 +30,11 @@ impl Fields {
         self.live().map(|field| (field.known, field.name.of(&self.text), field.value.of(&self.text)))
     }
 
+    /// Every field with what its name is known as, and where in the text its name and its value are.
+    pub(crate) fn spans(&self) -> impl Iterator<Item = (Known, Span, Span)> {
+        self.live().map(|field| (field.known, field.name, field.value))
+    }
+
     /// The first value under `name`, which is matched in any case.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&[u8]> {
@@ -78,6 +83,14 @@ impl Fields {
         self.remove(name);
         let span = self.append(name);
         self.push(span, value, Known::of(name));
+    }
+
+    /// Gives a known field this one value, as the last field.
+    pub(crate) fn set_known(&mut self, known: Known, name: &[u8], value: &[u8]) {
+        debug_assert!(is_value(value) && Known::of(name) == known);
+        self.remove_known(|found| found == known);
+        let (name, value) = (self.append(name), self.append(value));
+        self.push(name, value, known);
     }
 
     /// Removes every field of this name.
