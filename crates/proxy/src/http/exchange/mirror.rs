@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use lateen_engine::{Effective, Excluded, Filters, Forward, Preference, Snapshot, pick};
 use lateen_model::AppProtocol;
+use lateen_runtime::clock;
 use lateen_runtime::live::Pinned;
 use lateen_runtime::random;
 
@@ -118,7 +119,7 @@ async fn send(
     let mut lease = if speaks_h2(&forward.effective, head) {
         Box::pin(worker.pool.begin_h2(worker, &picked.hop, head, scheme)).await?
     } else {
-        worker.pool.begin_h1(worker, &picked.hop, false, head).await?
+        worker.pool.begin_h1(worker, &picked.hop, false, head, clock::now()).await?
     };
     let limits = worker.settings().head;
     let mut response = ResponseHead::default();
@@ -127,7 +128,7 @@ async fn send(
     if response.persistent
         && let Session::H1(connection) = lease.session
     {
-        worker.pool.put(&picked.hop, connection);
+        worker.pool.put(&picked.hop, connection, clock::now());
     }
     Ok(response.status)
 }
