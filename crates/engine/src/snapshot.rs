@@ -1,5 +1,6 @@
 //! `Snapshot`: all that one request may read. It never changes; the next one shares all that stayed the same.
 
+use crate::BackendId;
 use crate::endpoints::Group;
 use crate::gateway::GatewayTables;
 use crate::hosts::HostIndex;
@@ -80,6 +81,11 @@ impl Snapshot {
     /// The workload of the proxy itself, once it is known.
     pub fn own(&self) -> Option<&Arc<Workload>> {
         self.inbound.own.as_ref()
+    }
+
+    /// How many endpoints of a group are ready.
+    pub fn endpoints_of(&self, backend: BackendId) -> usize {
+        self.groups.get(backend.0).map_or(0, |group| group.ready.len())
     }
 
     /// The workload that has this address, for metrics and logs.

@@ -106,6 +106,22 @@ impl Fault {
         Self { retry, ..self }
     }
 
+    /// Whether it speaks against the endpoint that was tried: it gave no answer, or no valid one, or not in time.
+    #[must_use]
+    pub fn blames_endpoint(&self) -> bool {
+        match self.reason {
+            Reason::Timeout | Reason::PerTryTimeout => true,
+            Reason::IdleTimeout => self.origin != Origin::Downstream,
+            Reason::ConnectFailure
+            | Reason::ConnectTimeout
+            | Reason::TlsFailure
+            | Reason::Reset
+            | Reason::RefusedStream
+            | Reason::Protocol => self.origin == Origin::Upstream,
+            _ => false,
+        }
+    }
+
     /// Envoy's response flag.
     #[must_use]
     pub fn flag(&self) -> &'static str {

@@ -2,13 +2,19 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::LazyLock;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use lateen_engine::{BackendId, LeftOut, Load};
+use lateen_engine::{BackendId, Destination, Effective, LeftOut, Load, Snapshot};
 use lateen_runtime::clock::{self, Duration, Instant};
+
+use crate::worker::Worker;
+
+pub(crate) mod outliers;
+
+use outliers::{Outcome, Outliers, Seen};
 
 /// Entries beyond this number that nobody uses are dropped.
 const MOST_IDLE: usize = 4096;
@@ -19,6 +25,8 @@ pub struct LoadTable(Rc<RefCell<Table>>);
 
 #[derive(Default)]
 struct Table {
+    outliers: Outliers,
+    seen: Seen,
     active: HashMap<SocketAddr, u32, RandomState>,
     cursors: HashMap<u64, u64, RandomState>,
 }
@@ -30,6 +38,11 @@ pub struct Active {
 }
 
 impl LoadTable {
+    /// The load of a worker that shares what is found out of endpoints.
+    pub fn new(outliers: Outliers) -> Self {
+        Self(Rc::new(RefCell::new(Table { outliers, ..Table::default() })))
+    }
+
     /// Counts one more towards `endpoint`.
     #[must_use]
     pub fn begin(&self, endpoint: SocketAddr) -> Active {
@@ -62,12 +75,46 @@ impl Load for LoadTable {
         *cursor
     }
 
-    fn left_out(&self, _: BackendId) -> Option<LeftOut> {
-        None
+    fn left_out(&self, group: BackendId) -> Option<LeftOut> {
+        let Table { outliers, seen, .. } = &mut *self.0.borrow_mut();
+        outliers.left_out(seen, group)
     }
 
     fn now(&self) -> Duration {
         uptime()
+    }
+}
+
+impl Worker {
+    /// Counts how a try at an endpoint of a group ended, where its policy has outlier detection.
+    pub(crate) fn watch(
+        self: &Rc<Self>,
+        snapshot: &Snapshot,
+        to: &Destination,
+        effective: &Effective,
+        endpoint: SocketAddr,
+        outcome: impl FnOnce() -> Option<Outcome>,
+    ) {
+        let (Some(policy), Destination::Backend(group)) = (&effective.traffic.outliers, to) else { return };
+        let Some(outcome) = outcome() else { return };
+        let begins = {
+            let Table { outliers, seen, .. } = &mut *self.load.0.borrow_mut();
+            let size = snapshot.endpoints_of(*group);
+            outliers.report(seen, (*group, endpoint), policy, outcome, size, clock::now())
+        };
+        if begins {
+            self.spawn(sweep(Rc::downgrade(self), self.shared.outliers.clone()));
+        }
+    }
+}
+
+/// Looks from time to time who may return, as long as somebody is noted. One worker does it for all.
+async fn sweep(worker: Weak<Worker>, outliers: Outliers) {
+    while let Some(wait) = outliers.sweep(clock::now()) {
+        let Some(worker) = worker.upgrade() else { return };
+        let deadline = worker.deadlines().after(wait);
+        drop(worker);
+        deadline.await;
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each test has loopback addresses of its own (127.x.y.z), so that the port of tunnels can be the one of the mesh.
 
 mod actions;
+mod choice;
 mod copies;
 mod cross;
 mod deaths;

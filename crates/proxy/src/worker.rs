@@ -22,6 +22,7 @@ use crate::connect::hbone::Tunnels;
 use crate::connect::pool::Pool;
 use crate::connect::tls::Credentials;
 use crate::health::LoadTable;
+use crate::health::outliers::Outliers;
 use crate::http::h1::parse::HeadLimits;
 use crate::observe::access::Sink;
 use crate::rate::{KnownRates, RateTable};
@@ -94,6 +95,8 @@ pub struct Shared {
     pub mark: Option<u32>,
     /// What rate limits count.
     pub rates: RateTable,
+    /// Endpoints that fail too often in a row.
+    pub outliers: Outliers,
 }
 
 /// One thread's own things. Everything on the path holds an `Rc` of it.
@@ -121,7 +124,7 @@ impl Worker {
             credentials: RefCell::new(shared.credentials.follow()),
             pool: Pool::default(),
             tunnels: Tunnels::default(),
-            load: LoadTable::default(),
+            load: LoadTable::new(shared.outliers.clone()),
             rates: KnownRates::default(),
             copies: Rc::default(),
             sink,

@@ -22,6 +22,7 @@ use crate::config::Endpoint;
 use crate::dns::Resolver;
 use crate::follow::follow;
 use crate::gateways::{Gateways, Opener};
+use crate::health::outliers::Outliers;
 use crate::identity::{CertStore, Lost, Metrics, PlaneAuthority};
 use crate::listen::{self, Share};
 use crate::observe::log::LogWriter;
@@ -286,6 +287,7 @@ impl Start<'_> {
             local_ports: listeners.local_ports.iter().map(|(port, at)| (*port, *at)).collect(),
             mark: self.way.mark,
             rates: RateTable::default(),
+            outliers: Outliers::new(&self.core.registry),
         })
     }
 

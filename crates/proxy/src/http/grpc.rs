@@ -37,6 +37,25 @@ pub fn timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
+/// The HTTP status that means the same as a gRPC status, as Envoy counts it.
+pub(crate) fn http_status(grpc_status: &[u8]) -> Option<u16> {
+    let status: u16 = std::str::from_utf8(grpc_status).ok()?.parse().ok()?;
+    Some(match status {
+        0 => 200,
+        1 => 499,
+        3 | 9 | 11 => 400,
+        4 => 504,
+        5 => 404,
+        6 | 10 => 409,
+        7 => 403,
+        8 => 429,
+        12 => 501,
+        14 => 503,
+        16 => 401,
+        _ => 500,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,6 +15,7 @@ use super::relay::{self, End, Moved, Side};
 use crate::connect;
 use crate::fault::{Fault, Reason};
 use crate::health::Active;
+use crate::health::outliers::Outcome;
 use crate::http::exchange::Entry;
 use crate::observe::access::{Record, What};
 use crate::watch;
@@ -79,7 +80,12 @@ pub(crate) async fn reach(
             };
         attempts += 1;
         let active = worker.load.begin(picked.endpoint);
-        match connect::open(worker, &picked.hop).await {
+        let opened = connect::open(worker, &picked.hop).await;
+        worker.watch(&snapshot, &forward.to, &forward.effective, picked.endpoint, || match &opened {
+            Ok(_) => Some(Outcome::Status(200)),
+            Err(fault) => fault.blames_endpoint().then_some(Outcome::NoAnswer),
+        });
+        match opened {
             Ok(stream) => {
                 return Ok(Reached { stream, read_before: BytesMut::new(), picked, active, attempts, began });
             }

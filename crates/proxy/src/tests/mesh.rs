@@ -204,6 +204,7 @@ pub(crate) fn shared(
         local_ports: Default::default(),
         mark: None,
         rates: Default::default(),
+        outliers: Default::default(),
     }
 }
 

@@ -15,7 +15,9 @@ use super::{Exchange, Heads, Next, Way, from_caller, from_endpoint};
 use crate::connect::hbone::FAULT_HEADER;
 use crate::connect::pool::Lease;
 use crate::fault::{Fault, Reason, Retry};
+use crate::health::outliers::Outcome;
 use crate::http::body::{Failed, Pump};
+use crate::http::grpc;
 use crate::http::h1::connection::Broken;
 use crate::http::head::{Framing, Known, Version};
 use crate::http::retry;
@@ -65,6 +67,8 @@ impl Exchange<'_> {
                 Err(Trouble::Fault(Fault::proxy(Reason::Timeout, "the route's timeout is over")))
             });
             let endpoint = picked.endpoint;
+            let ended = || self.ended(&tried, fresh);
+            self.worker.watch(snapshot, to, effective, endpoint, ended);
             let again = match tried {
                 Ok(lease) => {
                     let again = left > 0 && retry::after_response(&effective.retry, &self.heads.response);
@@ -94,6 +98,21 @@ impl Exchange<'_> {
                     self.wait_before_retry(effective).await;
                 }
             }
+        }
+    }
+
+    /// What a try says of its endpoint.
+    fn ended(&self, tried: &Result<Lease, Trouble>, fresh: bool) -> Option<Outcome> {
+        match tried {
+            Ok(_) => {
+                let response = &self.heads.response;
+                let status = response.fields.known(Known::GrpcStatus).and_then(grpc::http_status);
+                Some(Outcome::Status(status.unwrap_or(response.status)))
+            }
+            Err(Trouble::Caller(_)) => None,
+            // A connection that was kept may be closed at any time.
+            Err(Trouble::Fault(fault)) if self.trip.reused && !fresh && fault.reason == Reason::Reset => None,
+            Err(Trouble::Fault(fault)) => fault.blames_endpoint().then_some(Outcome::NoAnswer),
         }
     }
 
