@@ -3,9 +3,12 @@
 use crate::explain::{Explanation, Taken, explain};
 use crate::gateway::gateway_of;
 use crate::normalize::normalize_path;
+use crate::rewrite::rewrite_path;
 use crate::snapshot::Snapshot;
-use crate::{ConnectionFacts, Destination, Direction, Filters, Headers, Hop, RequestFacts};
-use lateen_model::{Catalog, Entry, HeaderEdit, Hostname, ProxyRole, Resource, Tunnel, Viewer, Workload};
+use crate::{ConnectionFacts, Destination, Direction, Forward, Headers, Hop, RequestFacts};
+use lateen_model::{
+    Catalog, Entry, HeaderEdit, Hostname, PathRewrite, ProxyRole, Resource, Tunnel, Viewer, Workload,
+};
 use std::borrow::Cow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -92,16 +95,17 @@ pub fn journey(catalog: &Catalog, question: &Question) -> Result<Journey, Cannot
     let url = Url::parse(&question.to).ok_or_else(|| CannotAsk::Url { url: question.to.clone() })?;
     let from = find(catalog, &question.from)?;
     let headers = question.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone()));
-    let mut request = Request { url, question, headers: headers.collect() };
+    let path = url.path.to_owned();
+    let mut request = Request { url, path, question, headers: headers.collect() };
     let viewer = viewer(catalog, from);
     let direction = if viewer.role == ProxyRole::Gateway { Direction::Gateway } else { Direction::Outbound };
     let snapshot = Snapshot::of(catalog, viewer);
     let facts = request.sent(&snapshot, from, direction);
     let mut legs = vec![leg(&snapshot, &facts, &request)];
     if let Some((server, facts)) = legs[0].explanation.taken.as_ref().and_then(|taken| arrives(taken, from)) {
-        let taken = legs[0].explanation.taken.as_ref();
-        let filters = taken.and_then(|taken| taken.forward.effective.filters.as_deref());
-        filters.into_iter().for_each(|filters| request.treat(filters));
+        if let Some(taken) = &legs[0].explanation.taken {
+            request.treat(&snapshot, &taken.forward);
+        }
         let snapshot = Snapshot::of(catalog, viewer_of(&server, ProxyRole::Sidecar));
         legs.push(leg(&snapshot, &facts, &request));
     }
@@ -111,7 +115,7 @@ pub fn journey(catalog: &Catalog, question: &Question) -> Result<Journey, Cannot
 
 fn leg(snapshot: &Snapshot, facts: &ConnectionFacts, request: &Request<'_>) -> Leg {
     // Decided by the path that the proxies would send on, not by one of its other spellings.
-    let path = normalize_path(request.url.path, snapshot.mesh().path_normalization);
+    let path = normalize_path(&request.path, snapshot.mesh().path_normalization);
     let head = path.as_deref().map(|path| request.head(facts, path));
     let is_http = request.url.scheme == "http";
     let viewer = snapshot.viewer();
@@ -220,6 +224,8 @@ fn viewer_of(workload: &Workload, role: ProxyRole) -> Viewer {
 /// The request on its way.
 struct Request<'a> {
     url: Url<'a>,
+    /// Path and query as they are now.
+    path: String,
     question: &'a Question,
     headers: Vec<(String, String)>,
 }
@@ -257,7 +263,8 @@ impl Request<'_> {
     }
 
     /// What the filters of a rule make of the head.
-    fn treat(&mut self, filters: &Filters) {
+    fn treat(&mut self, snapshot: &Snapshot, forward: &Forward) {
+        let Some(filters) = forward.effective.filters.as_deref() else { return };
         for HeaderEdit { set, add, remove } in &filters.request {
             let gone = |name: &str| {
                 set.iter().any(|(set, _)| *set == *name) || remove.iter().any(|removed| *removed == *name)
@@ -265,6 +272,11 @@ impl Request<'_> {
             self.headers.retain(|(name, _)| !gone(name));
             let put = set.iter().chain(add);
             self.headers.extend(put.map(|(name, value)| (name.to_string(), value.to_string())));
+        }
+        let normal = normalize_path(&self.path, snapshot.mesh().path_normalization);
+        let rewritten = |path: &PathRewrite| Some(rewrite_path(path, forward.matched, normal.as_deref()?));
+        if let Some(path) = filters.path.as_ref().and_then(rewritten) {
+            self.path = path;
         }
         if let Some(authority) = &filters.authority {
             self.headers.retain(|(name, _)| name != "host");

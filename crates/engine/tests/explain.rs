@@ -191,3 +191,34 @@ fn other_spellings_of_a_path_are_explained_as_they_are_decided() {
         assert_eq!(route, expected, "{path}\n{journey}");
     }
 }
+
+/// The next proxy judges what it is sent: the path after the rewrite, which began from the path in its one spelling.
+#[test]
+fn a_rewritten_path_is_what_the_server_sees() {
+    let rewrite = Rewrite { path: Some(PathRewrite::Matched("/internal".into())), authority: None };
+    let public = Rule {
+        filters: vec![Filter::Rewrite(rewrite)],
+        ..rule("public", "/public/**", "reviews.default:9080")
+    };
+    let rest = rule("rest", "", "reviews.default:9080");
+    let deny = AuthorizationRule {
+        to: vec![Operation { paths: vec![StringMatch::Prefix("/internal".into())], ..Operation::default() }],
+        ..AuthorizationRule::default()
+    };
+    let mut catalog = catalog();
+    catalog.apply(&delta([
+        route(virtual_service("default/reviews", "reviews.default.svc.cluster.local", vec![public, rest])),
+        authorization("default/front-only", Target::Selected, Action::Deny, vec![deny]),
+    ]));
+    for (path, arrives) in [("/public/a", false), ("/x/../%70ublic", false), ("/other", true)] {
+        let question = Question {
+            from: "default/front".into(),
+            to: format!("http://reviews:9080{path}"),
+            method: "GET".into(),
+            headers: Vec::new(),
+            random: 0,
+        };
+        let journey = journey(&catalog, &question).expect("it can be asked");
+        assert_eq!((journey.legs.len(), journey.arrives), (2, arrives), "{path}\n{journey}");
+    }
+}
