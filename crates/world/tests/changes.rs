@@ -318,3 +318,61 @@ fn a_selector_that_names_nothing_is_told_until_it_names_something() {
     world.apply(vec![Change::RemoveInstance { namespace: Namespace::default(), name: "reviews-0".into() }]);
     assert!(warned(&world));
 }
+
+#[test]
+fn a_root_and_its_delegate_hear_of_each_other() {
+    let root = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: root}
+spec: {hosts: [reviews], http: [{match: [{uri: {prefix: /a}}], delegate: {name: leaf}}]}
+";
+    let leaf = "
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: leaf}
+spec: {http: [{match: [{uri: {prefix: /a/b}}], route: [{destination: {host: reviews}}]}]}
+";
+    let (root_key, leaf_key) = (
+        "VirtualService.networking.istio.io/default/root",
+        "VirtualService.networking.istio.io/default/leaf",
+    );
+    let rules = |world: &World| match resource(world, Origin::VirtualService, "root") {
+        Some(Resource::Route(route)) => route.rules.len(),
+        other => panic!("{other:?}"),
+    };
+    let mut world = world(&[("s.yaml", SERVICE), ("l.yaml", leaf)]);
+    assert!(!holds(&world, leaf_key, ConditionKind::Accepted), "nobody delegates to it");
+    world.apply(vec![set("r.yaml", root)]);
+    assert!(holds(&world, leaf_key, ConditionKind::Accepted));
+    assert_eq!(rules(&world), 1);
+    world.apply(vec![set("l.yaml", &leaf.replace("/a/b", "/b"))]);
+    assert_eq!(rules(&world), 0);
+    assert!(holds(&world, root_key, ConditionKind::Conflicted));
+    assert!(holds(&world, leaf_key, ConditionKind::Conflicted));
+    world.apply(vec![remove("l.yaml")]);
+    assert!(!holds(&world, root_key, ConditionKind::ResolvedRefs));
+    assert!(!holds(&world, root_key, ConditionKind::Conflicted));
+}
+
+#[test]
+fn a_limit_that_selects_is_listed_by_what_it_selects() {
+    let limit = "
+apiVersion: lateen.dev/v1alpha1
+kind: RateLimitPolicy
+metadata: {name: slow}
+spec: {selector: {matchLabels: {app: reviews}}, rules: [{requests: 1, per: 1s}]}
+";
+    let mut world = world(&[("l.yaml", limit)]);
+    assert_eq!(
+        world.status(&object("RateLimitPolicy.lateen.dev/default/slow")).map(|s| s.problems.len()),
+        Some(1)
+    );
+    world.apply(vec![Change::SetInstance(instance("reviews-0"))]);
+    let Some(Resource::Workload(workload)) = resource(&world, Origin::Instance, "reviews-0") else {
+        panic!("the workload is there");
+    };
+    assert_eq!(workload.policies, [Key::new(Origin::RateLimitPolicy, Namespace::default(), "slow")]);
+    let status = world.status(&object("RateLimitPolicy.lateen.dev/default/slow"));
+    assert_eq!(status.map(|status| status.problems.len()), Some(0));
+}

@@ -36,6 +36,12 @@ const POOL: &[&str] = &[
     "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: q}, spec: {selector: {matchLabels: {app: b}}, mtls: {mode: STRICT}}}",
     "{apiVersion: security.istio.io/v1, kind: PeerAuthentication, metadata: {name: q2}, spec: {selector: {matchLabels: {app: b}}}}",
     "{apiVersion: security.istio.io/v1, kind: RequestAuthentication, metadata: {name: t}, spec: {selector: {matchLabels: {app: a}}, jwtRules: [{}]}}",
+    "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: root}, spec: {hosts: [h], http: [{match: [{uri: {prefix: /x}}], delegate: {name: leaf, namespace: far}}, {route: [{destination: {host: a}}]}]}}",
+    "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: leaf, namespace: far}, spec: {http: [{match: [{uri: {prefix: /x/y}}], route: [{destination: {host: b}}], mirror: {host: a}}, {match: [{uri: {prefix: /z}}], redirect: {uri: /x}}]}}",
+    "{apiVersion: networking.istio.io/v1, kind: VirtualService, metadata: {name: leaf, namespace: far}, spec: {exportTo: [.], http: [{route: [{destination: {host: b}}]}]}}",
+    "{apiVersion: gateway.networking.k8s.io/v1, kind: GRPCRoute, metadata: {name: r}, spec: {parentRefs: [{name: k}, {group: '', kind: Service, name: a}], rules: [{filters: [{type: RequestMirror, requestMirror: {backendRef: {name: h, port: 80}}}], backendRefs: [{name: a, port: 81}]}]}}",
+    "{apiVersion: lateen.dev/v1alpha1, kind: RateLimitPolicy, metadata: {name: l, namespace: far}, spec: {selector: {matchLabels: {app: a}}, rules: [{requests: 1, per: 1s}]}}",
+    "{apiVersion: lateen.dev/v1alpha1, kind: RequestLimitPolicy, metadata: {name: l}, spec: {targetRefs: [{group: gateway.networking.k8s.io, kind: GRPCRoute, name: r}, {group: '', kind: Service, name: a}], requestHeaders: 1}}",
 ];
 
 fn instance((name, namespace, app, ready): (&str, &str, &str, bool)) -> Instance {
