@@ -6,6 +6,7 @@ use crate::manifest::Manifest;
 use crate::object::ObjectKind;
 use crate::problem::{Draft, nearest};
 use crate::schema::Spec;
+use crate::schema::entries::ServiceEntrySpec;
 use crate::schema::gateway_api::{AllowedFrom, ListenerSpec};
 use crate::schema::http_route::{BackendSpec, FiltersSpec, ParentSpec, RouteSpec, RuleSpec};
 use crate::view::{Derived, Fact, View};
@@ -29,13 +30,15 @@ pub(crate) fn http_route(view: &View<'_>, manifest: &Manifest, spec: &RouteSpec,
                 None => {}
             },
             ("networking.istio.io", "ServiceEntry") => {
-                let message = "routes attached to a ServiceEntry are not enforced yet";
-                derived.drafts.push(Draft::unsupported(parent.reference.name.span, message));
+                let own =
+                    parent.reference.namespace.as_ref().is_none_or(|at| at.value == manifest.key.namespace);
+                let found = entry_parents(view, manifest, parent, derived);
+                if own { parents.extend(found) } else { consumed.extend(found) }
             }
             (group, kind) => {
                 let message = format!("a route cannot be attached to {kind:?} of {group:?}");
-                let draft =
-                    Draft::error(parent.reference.name.span, message).expected("a Gateway or a Service");
+                let draft = Draft::error(parent.reference.name.span, message)
+                    .expected("a Gateway, a Service or a ServiceEntry");
                 derived.unresolved("InvalidKind", draft);
             }
         }
@@ -198,6 +201,44 @@ fn service_parent(
     }
     let parent = Parent::Service { service: found.id, port: port.map(|port| port.value) };
     Some((parent, *namespace == manifest.key.namespace))
+}
+
+/// The hosts of a ServiceEntry that a route is attached to.
+fn entry_parents(
+    view: &View<'_>,
+    manifest: &Manifest,
+    parent: &ParentSpec,
+    derived: &mut Derived,
+) -> Vec<Parent> {
+    let own = &manifest.key.namespace;
+    let namespace = parent.reference.namespace.as_ref().map_or(own, |at| &at.value);
+    let name = &parent.reference.name;
+    let found = view.get(ObjectKind::ServiceEntry, namespace, name);
+    let seen = |spec: &ServiceEntrySpec| spec.export_to.visibility(namespace).allows(own);
+    let Some((found, spec)) = found.and_then(|found| match &found.spec {
+        Some(Spec::ServiceEntry(spec)) if seen(spec) => Some((found, spec)),
+        _ => None,
+    }) else {
+        let known = view.stating(Fact::KindIn(ObjectKind::ServiceEntry, namespace.clone()));
+        let suggestion = nearest(name, known.map(|entry| entry.key.name.as_str()));
+        let message = format!("there is no ServiceEntry {:?} in {namespace}", name.as_str());
+        derived.unresolved("NoMatchingParent", Draft::error(name.span, message).suggest(suggestion));
+        return Vec::new();
+    };
+    let port = parent.port.as_ref();
+    if let Some(port) = port.filter(|port| !spec.ports.iter().any(|own| own.number.value == port.value)) {
+        let message = format!("the ServiceEntry has no port {}", port.value);
+        derived.unresolved("NoMatchingParent", Draft::error(port.span, message));
+        return Vec::new();
+    }
+    let ids = view.state.service_ids(found).into_iter();
+    let parents: Vec<_> =
+        ids.map(|service| Parent::Service { service, port: port.map(|port| port.value) }).collect();
+    if parents.is_empty() {
+        let message = "no host of the ServiceEntry is enforced yet, so nothing is attached to it";
+        derived.unresolved("NoMatchingParent", Draft::unsupported(name.span, message));
+    }
+    parents
 }
 
 fn rule(view: &View<'_>, manifest: &Manifest, index: usize, rule: &RuleSpec, derived: &mut Derived) -> Rule {
