@@ -121,8 +121,11 @@ struct Walk {
 fn maglev(endpoints: &[Weighed], size: u64) -> Table {
     const FREE: u32 = u32::MAX;
     let most = endpoints.iter().map(|endpoint| endpoint.share).fold(0.0, f64::max);
-    let walk = |endpoint: &Weighed| {
-        let name = endpoint.address.to_string();
+    // In the order of their names, as Envoy does it: the table does not depend on how the endpoints came.
+    let mut named: Vec<_> =
+        endpoints.iter().map(|endpoint| (endpoint.address.to_string(), endpoint)).collect();
+    named.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let walk = |(name, endpoint): &(String, &Weighed)| {
         let hash = |seed| XxHash64::oneshot(seed, name.as_bytes());
         Walk {
             place: endpoint.place,
@@ -133,7 +136,7 @@ fn maglev(endpoints: &[Weighed], size: u64) -> Table {
             target: 0.0,
         }
     };
-    let mut walks: Vec<Walk> = endpoints.iter().map(walk).collect();
+    let mut walks: Vec<Walk> = named.iter().map(walk).collect();
     let mut table = vec![FREE; usize::try_from(size).unwrap_or_default()];
     let (mut filled, mut round) = (0, 0.0);
     while filled < table.len() {
