@@ -23,6 +23,9 @@ pub enum InvalidHead {
     /// No authority, several hosts in its place, or one that is none.
     #[error("the authority is missing, repeated or malformed")]
     Authority,
+    /// `:protocol` that no upgrade can be asked for by.
+    #[error("the protocol of the tunnel is malformed or not served")]
+    Protocol,
     /// `expect` with anything but `100-continue`.
     #[error("an expectation is not supported")]
     Expectation,
@@ -47,6 +50,7 @@ impl InvalidHead {
             InvalidHead::ContentLength => "http2.unexpected_content_length",
             InvalidHead::Target => "http2.invalid_path",
             InvalidHead::Authority => "http2.invalid_authority",
+            InvalidHead::Protocol => "http2.invalid_protocol",
             InvalidHead::Expectation => "http2.unsupported_expectation",
         }
     }
@@ -94,10 +98,22 @@ pub fn read_request(
         None => false,
     };
     if let Some(protocol) = protocol {
-        head.fields.set(b"upgrade", protocol.as_str().as_bytes());
+        let name = protocol.as_str().as_bytes();
+        if !is_protocol(name) {
+            return Err(InvalidHead::Protocol);
+        }
+        head.fields.set(b"upgrade", name);
         (head.upgrade, head.framing) = (true, Framing::None);
     }
     Ok(())
+}
+
+/// Whether a tunnel may be asked for by this name. `h2` takes any text; in HTTP/1.1 it is the value of `upgrade`, where a
+/// line end would begin a field, and a list would offer more than was looked at. HTTP/2 itself is none: its requests would
+/// pass through the tunnel unseen.
+fn is_protocol(name: &[u8]) -> bool {
+    let token = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~/".contains(byte);
+    !name.is_empty() && name.iter().all(token) && !name.eq_ignore_ascii_case(b"h2c")
 }
 
 /// `:authority`, or exactly one `host` in its place (RFC 9113 section 8.3.1). Where both are, the former counts and is
@@ -299,6 +315,29 @@ mod tests {
             [("/a?b=%7c|", "/a?b=%7c|"), ("/a<b>?`", "/a%3Cb%3E?%60"), ("/a^b`c", "/a%5Eb%60c"), ("*", "*")]
         {
             assert_eq!(path_and_query(target).expect("a target").as_str(), expected);
+        }
+    }
+
+    #[test]
+    fn the_name_of_a_tunnel_can_say_nothing_else() {
+        for (protocol, valid) in [
+            ("websocket", true),
+            ("connect-udp", true),
+            ("foo/2", true),
+            ("", false),
+            ("websocket\r\nx-admin: yes", false),
+            ("websocket\r\n\r\nGET /admin HTTP/1.1", false),
+            ("websocket, h2c", false),
+            ("web socket", false),
+            ("H2C", false),
+            ("\u{e9}", false),
+        ] {
+            let request = http::Request::connect("http://a/chat");
+            let request = request.extension(h2::ext::Protocol::from(protocol)).body(()).expect("a request");
+            let (parts, ()) = request.into_parts();
+            let mut head = RequestHead::default();
+            let read = read_request(&parts, false, 100, &mut head);
+            assert_eq!(read, if valid { Ok(()) } else { Err(InvalidHead::Protocol) }, "{protocol:?}");
         }
     }
 }
