@@ -156,7 +156,7 @@ impl Buckets {
     fn standing(&self, passes: bool, time: u64, now: u64) -> Standing {
         let ahead = time.saturating_sub(now);
         let free = self.burst.saturating_sub(ahead) / self.interval;
-        let wait = (ahead + self.interval).saturating_sub(self.burst);
+        let wait = ahead.saturating_add(self.interval).saturating_sub(self.burst);
         Standing {
             passes,
             limit: u32::try_from(self.burst / self.interval).unwrap_or(u32::MAX),
