@@ -11,32 +11,38 @@ use tokio::net::TcpStream;
 
 use crate::fault::{Fault, Reason};
 use crate::worker::Worker;
+use terms::Terms;
 
+pub(crate) mod breaker;
 pub mod hbone;
+pub(crate) mod keepalive;
 pub mod pool;
 pub(crate) mod resolve;
+pub(crate) mod terms;
 pub mod tls;
+
+pub use breaker::Breakers;
 
 /// Opens a new stream along `hop`.
 ///
 /// # Errors
 /// No connection, no certificate, a peer that is not who must answer, a tunnel that was refused; none of it has shown
 /// the application a byte.
-pub(crate) async fn open(worker: &Rc<Worker>, hop: &Hop) -> Result<Stream, Fault> {
+pub(crate) async fn open(worker: &Rc<Worker>, hop: &Hop, terms: &Terms) -> Result<Stream, Fault> {
     match hop {
         Hop::Local(address) => {
             let really = worker.shared.local_ports.get(&address.port()).unwrap_or(address);
-            Ok(dial(worker, *really).await?.into())
+            Ok(dial(worker, *really, terms).await?.into())
         }
-        Hop::Plain(address) => Ok(dial(worker, *address).await?.into()),
+        Hop::Plain(address) => Ok(dial(worker, *address, terms).await?.into()),
         Hop::Hbone { addr, authority, accept } => {
-            Box::pin(hbone::open(worker, *addr, *authority, accept)).await
+            Box::pin(hbone::open(worker, *addr, *authority, accept, terms)).await
         }
     }
 }
 
 /// A TCP connection, made by the broker where the address is out of reach.
-pub(crate) async fn dial(worker: &Worker, address: SocketAddr) -> Result<TcpStream, Fault> {
+pub(crate) async fn dial(worker: &Worker, address: SocketAddr, terms: &Terms) -> Result<TcpStream, Fault> {
     let shared = &worker.shared;
     let connecting = async {
         match &shared.broker {
@@ -47,8 +53,14 @@ pub(crate) async fn dial(worker: &Worker, address: SocketAddr) -> Result<TcpStre
             }
         }
     };
-    match worker.deadlines().within(shared.settings.connect, connecting).await {
-        Ok(Ok(stream)) => Ok(stream),
+    match worker.deadlines().within(terms.connect, connecting).await {
+        Ok(Ok(stream)) => {
+            if let Some(keepalive) = &terms.keepalive {
+                // Only a help against peers that vanish; without it the request's own time still ends.
+                let _ = sock::set_keepalive(&stream, keepalive.time, keepalive.interval, keepalive.probes);
+            }
+            Ok(stream)
+        }
         Ok(Err(error)) => Err(refused(address, &error)),
         Err(_) => Err(Fault::connect(
             Reason::ConnectTimeout,

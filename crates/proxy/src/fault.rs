@@ -51,6 +51,8 @@ pub enum Reason {
     TooLarge,
     /// The route aborts on purpose.
     Injected,
+    /// A connection is as old as it may become.
+    Expired,
     /// The process is ending.
     Draining,
 }
@@ -142,6 +144,7 @@ impl Fault {
             (_, Reason::Timeout | Reason::PerTryTimeout) => "UT",
             (_, Reason::IdleTimeout | Reason::SlowRequest) => "SI",
             (_, Reason::Overload) => "UO",
+            (_, Reason::Expired) => "DT",
             (_, Reason::Gone) => "DC",
             (_, Reason::Draining) => "DR",
         }
@@ -170,7 +173,8 @@ impl Fault {
             (_, Reason::PerTryTimeout) => "upstream_per_try_timeout",
             (_, Reason::IdleTimeout) => "stream_idle_timeout",
             (_, Reason::SlowRequest) => "request_timeout",
-            (_, Reason::Overload) => "overload",
+            (_, Reason::Overload) => "upstream_reset_before_response_started{overflow}",
+            (_, Reason::Expired) => "max_duration_timeout",
             (_, Reason::Gone) => "downstream_remote_disconnect",
             (_, Reason::Draining) => "draining",
         }

@@ -4,6 +4,7 @@
 
 mod actions;
 mod choice;
+mod circuit;
 mod copies;
 mod cross;
 mod deaths;
@@ -18,6 +19,7 @@ mod http2;
 mod limits;
 pub(crate) mod mesh;
 mod pair;
+mod retries;
 mod scripted;
 mod semantics;
 mod smuggling;

@@ -10,7 +10,7 @@ use std::time::Duration;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use ipnet::IpNet;
-use lateen_engine::Snapshot;
+use lateen_engine::{Effective, Snapshot};
 use lateen_runtime::broker::Broker;
 use lateen_runtime::deadline::Deadlines;
 use lateen_runtime::drain::{Drain, Holder};
@@ -18,6 +18,8 @@ use lateen_runtime::live::{Follower, LiveHandle, Pinned};
 use lateen_runtime::workers::WorkerContext;
 use tokio::task::AbortHandle;
 
+use crate::connect::Breakers;
+use crate::connect::breaker::{Group, Groups};
 use crate::connect::hbone::Tunnels;
 use crate::connect::pool::Pool;
 use crate::connect::tls::Credentials;
@@ -97,6 +99,8 @@ pub struct Shared {
     pub rates: RateTable,
     /// Endpoints that fail too often in a row.
     pub outliers: Outliers,
+    /// What limits of connections count.
+    pub breakers: Breakers,
 }
 
 /// One thread's own things. Everything on the path holds an `Rc` of it.
@@ -108,6 +112,7 @@ pub struct Worker {
     credentials: RefCell<Follower<Option<Credentials>>>,
     pub(crate) pool: Pool,
     pub(crate) tunnels: Tunnels,
+    pub(crate) groups: Groups,
     pub(crate) load: LoadTable,
     pub(crate) rates: KnownRates,
     /// Held once by each copy of a request that is under way.
@@ -125,6 +130,7 @@ impl Worker {
             pool: Pool::default(),
             tunnels: Tunnels::default(),
             load: LoadTable::new(shared.outliers.clone()),
+            groups: Groups::default(),
             rates: KnownRates::default(),
             copies: Rc::default(),
             sink,
@@ -148,6 +154,12 @@ impl Worker {
 
     pub(crate) fn settings(&self) -> &Settings {
         &self.shared.settings
+    }
+
+    /// What is counted of the group of endpoints that a request or connection goes to, if it has limits.
+    pub(crate) fn group(&self, effective: &Effective) -> Option<Rc<Group>> {
+        let limits = effective.connections.as_ref()?;
+        Some(self.groups.of(&self.shared.breakers, limits))
     }
 
     pub(crate) fn deadlines(&self) -> &Deadlines {

@@ -110,12 +110,20 @@ pub fn set_no_delay(socket: &impl AsFd) -> io::Result<()> {
 }
 
 /// Asks a silent peer after `idle` whether it is there, then every `interval`; after `retries` unanswered questions
-/// the connection ends.
+/// the connection ends. What is not said is as the system has it.
 ///
 /// # Errors
-/// When the connection is gone already.
-pub fn set_keepalive(socket: &impl AsFd, idle: Duration, interval: Duration, retries: u32) -> io::Result<()> {
-    let settings = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(retries);
+/// When the connection is gone already, or the system does not take a value.
+pub fn set_keepalive(
+    socket: &impl AsFd,
+    idle: Option<Duration>,
+    interval: Option<Duration>,
+    retries: Option<u32>,
+) -> io::Result<()> {
+    let mut settings = TcpKeepalive::new();
+    settings = idle.map_or(settings.clone(), |idle| settings.clone().with_time(idle));
+    settings = interval.map_or(settings.clone(), |interval| settings.clone().with_interval(interval));
+    settings = retries.map_or(settings.clone(), |retries| settings.clone().with_retries(retries));
     SockRef::from(socket).set_tcp_keepalive(&settings)
 }
 
@@ -235,7 +243,7 @@ mod tests {
         let second = listen(address, &options).expect("the same port again");
         let near = connect(address, &ConnectOptions::default()).await.expect("connect");
         assert!(near.nodelay().expect("option"));
-        set_keepalive(&near, Duration::from_secs(60), Duration::from_secs(5), 3).expect("keepalive");
+        set_keepalive(&near, Some(Duration::from_secs(60)), None, Some(3)).expect("keepalive");
         let first = tokio::net::TcpListener::from_std(first).expect("listener");
         let second = tokio::net::TcpListener::from_std(second).expect("listener");
         let (far, _) = tokio::select! {

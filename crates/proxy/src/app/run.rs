@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use super::{App, Core, Error, Source, Way, system};
 use crate::admin::{self, Pages, SocketFile};
 use crate::config::Endpoint;
+use crate::connect::Breakers;
 use crate::dns::Resolver;
 use crate::follow::follow;
 use crate::gateways::{Gateways, Opener};
@@ -288,6 +289,7 @@ impl Start<'_> {
             mark: self.way.mark,
             rates: RateTable::default(),
             outliers: Outliers::new(&self.core.registry),
+            breakers: Breakers::new(&self.core.registry),
         })
     }
 

@@ -14,11 +14,12 @@ use h2::client::SendRequest;
 use hashbrown::HashMap;
 use http::uri::Authority;
 use lateen_engine::Accept;
+use lateen_model::TcpKeepalive;
 use lateen_runtime::clock::{self, Instant};
-use lateen_runtime::sock;
 use lateen_runtime::stream::Stream;
 use tokio::sync::Mutex;
 
+use super::terms::Terms;
 use super::{dial, tls};
 use crate::fault::{Fault, Reason};
 use crate::http::h2::tunnel::TunnelStream;
@@ -28,8 +29,12 @@ use crate::worker::Worker;
 pub(crate) const STREAM_WINDOW: u32 = 256 * 1024;
 /// What all streams of a tunnel may hold: as much as all of them together, so that slow ones never stop the others.
 pub(crate) const TUNNEL_WINDOW: u32 = 64 * 1024 * 1024;
-/// TCP keep-alive of tunnels: idle, interval, retries (ztunnel's values).
-const KEEPALIVE: (u64, u64, u32) = (180, 180, 9);
+/// TCP keep-alive of tunnels (ztunnel's values).
+const KEEPALIVE: TcpKeepalive = TcpKeepalive {
+    time: Some(std::time::Duration::from_secs(180)),
+    interval: Some(std::time::Duration::from_secs(180)),
+    probes: Some(9),
+};
 /// The header in which a proxy tells another why a tunnel or a request failed before its application saw it.
 pub(crate) const FAULT_HEADER: &str = "x-lateen-fault";
 
@@ -86,7 +91,9 @@ pub(crate) async fn open(
     address: SocketAddr,
     authority: SocketAddr,
     accept: &Accept,
+    terms: &Terms,
 ) -> Result<Stream, Fault> {
+    let terms = &Terms { keepalive: Some(KEEPALIVE), ..*terms };
     let ends = worker.tunnels.ends(address, accept);
     let tunnel = match find(&ends, worker.settings().streams_per_connection).await {
         Some(tunnel) => tunnel,
@@ -95,12 +102,12 @@ pub(crate) async fn open(
             // Somebody else may have made one while we waited.
             match find(&ends, worker.settings().streams_per_connection).await {
                 Some(tunnel) => tunnel,
-                None => make(worker, &ends, address, accept).await?,
+                None => make(worker, &ends, address, accept, terms).await?,
             }
         }
     };
     let asking = ask(tunnel, authority);
-    match worker.deadlines().within(worker.settings().connect, asking).await {
+    match worker.deadlines().within(terms.connect, asking).await {
         Ok(outcome) => outcome.map_err(|fault| Fault {
             message: format!("tunnel through {address} to {authority}: {fault}").into(),
             ..fault
@@ -134,17 +141,10 @@ async fn make(
     ends: &Ends,
     address: SocketAddr,
     accept: &Accept,
+    terms: &Terms,
 ) -> Result<Tunnel, Fault> {
-    let tcp = dial(worker, address).await?;
-    let (idle, interval, retries) = KEEPALIVE;
-    // Only a help against peers that vanish; without it the request's own time still ends.
-    let _ = sock::set_keepalive(
-        &tcp,
-        std::time::Duration::from_secs(idle),
-        std::time::Duration::from_secs(interval),
-        retries,
-    );
-    let stream = tls::connect(worker, tcp, address, accept).await?;
+    let tcp = dial(worker, address, terms).await?;
+    let stream = tls::connect(worker, tcp, address, accept, terms.connect).await?;
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(STREAM_WINDOW)
@@ -157,7 +157,7 @@ async fn make(
         |error: h2::Error| Fault::connect(Reason::ConnectFailure, format!("HTTP/2 with {address}: {error}"));
     let (requests, connection) = match worker
         .deadlines()
-        .within(worker.settings().connect, builder.handshake::<_, Bytes>(stream))
+        .within(terms.connect, builder.handshake::<_, Bytes>(stream))
         .await
     {
         Ok(made) => made.map_err(failed)?,

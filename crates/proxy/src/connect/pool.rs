@@ -1,51 +1,83 @@
 //! This worker's connections to applications and, inside tunnels, to other proxies, kept for the next request.
 //!
-//! HTTP/1.1: idle connections by hop, the last used first. HTTP/2: connections by hop that requests share.
+//! HTTP/1.1: idle connections by hop, the last used first; HTTP/2: connections by hop that requests share. Groups with
+//! limits have connections of their own, which are counted. No connection is opened that nobody waits for.
 
 use std::cell::RefCell;
+use std::hash::{Hash, Hasher};
+use std::net::IpAddr;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
 use foldhash::fast::RandomState;
-use h2::client::SendRequest;
-use hashbrown::HashMap;
-use lateen_engine::Hop;
-use lateen_runtime::clock::{self, Instant};
-use lateen_runtime::stream::Stream;
+use hashbrown::{Equivalent, HashMap};
+use lateen_engine::{Hop, Snapshot};
+use lateen_model::Str;
 
-use super::open;
-use crate::fault::{Fault, Reason, Retry};
-use crate::http::h1::connection::Connection;
-use crate::http::h2::flow::Flow;
-use crate::http::h2::heads;
-use crate::http::head::RequestHead;
+use super::breaker::Group;
 use crate::http::session::Session;
 use crate::worker::Worker;
 
-/// Idle connections that are kept for one hop.
-const MOST_IDLE_PER_HOP: usize = 512;
-/// How often connections that waited too long are closed.
-const TIDY: Duration = Duration::from_secs(15);
+mod h1;
+mod h2;
+mod learned;
+mod ticket;
+
+pub(crate) use learned::told;
+pub(crate) use ticket::Ticket;
+
+/// How often idle connections are looked at while there are none.
+const REST: Duration = Duration::from_secs(15);
 
 /// See the module.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: RefCell<HashMap<Hop, Vec<Idle>, RandomState>>,
-    shared: RefCell<HashMap<Hop, Vec<Multiplexed>, RandomState>>,
+    lanes: RefCell<HashMap<Key, h1::Lane, RandomState>>,
+    shared: RefCell<HashMap<Key, Rc<h2::Shared>, RandomState>>,
 }
 
-struct Idle {
-    connection: Box<Connection>,
-    since: Instant,
+/// Where connections lead, and in whose count.
+#[derive(Clone, PartialEq, Eq)]
+struct Key {
+    hop: Hop,
+    group: Option<Str>,
 }
 
-/// An HTTP/2 connection that requests share.
-#[derive(Clone)]
-struct Multiplexed {
-    requests: SendRequest<Bytes>,
-    /// One for the pool, one for each request under way.
-    users: Rc<()>,
+/// The same, borrowed.
+#[derive(Clone, Copy)]
+pub(crate) struct Upstream<'a> {
+    /// The hop.
+    pub(crate) hop: &'a Hop,
+    /// The group, where it has limits.
+    pub(crate) group: Option<&'a Rc<Group>>,
+}
+
+impl Upstream<'_> {
+    fn group_name(&self) -> Option<&Str> {
+        self.group.map(|group| &group.limits.group)
+    }
+
+    fn key(&self) -> Key {
+        Key { hop: self.hop.clone(), group: self.group_name().cloned() }
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (&self.hop, self.group.as_ref()).hash(state);
+    }
+}
+
+impl Hash for Upstream<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (self.hop, self.group_name()).hash(state);
+    }
+}
+
+impl Equivalent<Key> for Upstream<'_> {
+    fn equivalent(&self, key: &Key) -> bool {
+        *self.hop == key.hop && self.group_name() == key.group.as_ref()
+    }
 }
 
 /// A session towards an endpoint, with the request's head sent or about to be.
@@ -53,176 +85,85 @@ pub(crate) struct Lease {
     pub(crate) session: Session,
     /// The connection carried other requests before: that it was closed meanwhile says nothing of the endpoint.
     pub(crate) reused: bool,
-    _user: Option<Rc<()>>,
+    /// The connection's place in the count of its group.
+    pub(crate) ticket: Option<Rc<Ticket>>,
+    _user: Option<h2::User>,
 }
 
 impl Pool {
-    /// Begins an HTTP/1.1 request: on an idle connection if there is one and `fresh` is not asked for.
-    ///
-    /// # Errors
-    /// See [`open`].
-    pub(crate) async fn begin_h1(
-        &self,
-        worker: &Rc<Worker>,
-        hop: &Hop,
-        fresh: bool,
-        request: &RequestHead,
-        now: Instant,
-    ) -> Result<Lease, Fault> {
-        let pooled = if fresh { None } else { self.take(hop, worker.settings().pool_idle, now) };
-        let reused = pooled.is_some();
-        let mut connection = match pooled {
-            Some(connection) => connection,
-            None => {
-                let stream = Box::pin(open(worker, hop)).await?;
-                Box::new(Connection::new(stream, BytesMut::new()))
+    /// Closes what waited too long or was closed by the other side. Whether anything is left that waits.
+    fn tidy(&self) -> bool {
+        self.shared.borrow_mut().retain(|_, shared| shared.tidy() || Rc::strong_count(shared) > 1);
+        self.tidy_idle()
+    }
+
+    /// Closes what leads to endpoints that were in one snapshot and are not in the next.
+    fn follow(&self, before: &Snapshot, now: &Snapshot) {
+        let gone = |ip: IpAddr| before.workload_at(ip).is_some() && now.workload_at(ip).is_none();
+        self.close_idle(|hop| address(hop).is_some_and(gone));
+    }
+
+    /// Closes idle connections by hop; shared ones end when their last request does.
+    fn close_idle(&self, gone: impl Fn(&Hop) -> bool) {
+        self.lanes
+            .borrow_mut()
+            .iter_mut()
+            .filter(|(key, _)| gone(&key.hop))
+            .for_each(|(_, lane)| lane.clear());
+        self.shared.borrow_mut().retain(|key, shared| {
+            let gone = gone(&key.hop);
+            if gone {
+                shared.clear();
             }
-        };
-        connection.write_request(request, request.framing);
-        Ok(Lease { session: Session::H1(connection), reused, _user: None })
-    }
-
-    /// Begins a request on an HTTP/2 connection, new if none has room.
-    ///
-    /// # Errors
-    /// See [`open`]; also when the request has no form in HTTP/2.
-    pub(crate) async fn begin_h2(
-        &self,
-        worker: &Rc<Worker>,
-        hop: &Hop,
-        request: &RequestHead,
-        scheme: &'static str,
-    ) -> Result<Lease, Fault> {
-        let head = heads::write_request(request, request.framing, scheme)
-            .map_err(|error| Fault::downstream(Reason::Protocol, error.to_string()))?;
-        let (shared, reused) = match self.find_shared(hop, worker.settings().streams_per_connection).await {
-            Some(shared) => (shared, true),
-            None => (Box::pin(self.open_shared(worker, hop)).await?, false),
-        };
-        let ends = request.framing.is_empty();
-        let Multiplexed { mut requests, users } = shared;
-        let (response, body) = requests
-            .send_request(head, ends)
-            .map_err(|error| Fault::connect(Reason::Reset, format!("send a request to {hop:?}: {error}")))?;
-        let session = Session::H2(Box::new(Flow::client(response, body, ends)));
-        Ok(Lease { session, reused, _user: Some(users) })
-    }
-
-    async fn find_shared(&self, hop: &Hop, most: usize) -> Option<Multiplexed> {
-        loop {
-            let candidate = {
-                let shared = self.shared.borrow();
-                shared.get(hop)?.iter().find(|shared| Rc::strong_count(&shared.users) <= most).cloned()?
-            };
-            let Multiplexed { requests, users } = candidate;
-            match requests.ready().await {
-                Ok(requests) => return Some(Multiplexed { requests, users }),
-                // The connection has ended or is ending.
-                Err(_) => self.forget_shared(hop, &users),
-            }
-        }
-    }
-
-    fn forget_shared(&self, hop: &Hop, users: &Rc<()>) {
-        if let Some(list) = self.shared.borrow_mut().get_mut(hop) {
-            list.retain(|shared| !Rc::ptr_eq(&shared.users, users));
-        }
-    }
-
-    async fn open_shared(&self, worker: &Rc<Worker>, hop: &Hop) -> Result<Multiplexed, Fault> {
-        let stream = open(worker, hop).await?;
-        let (requests, connection) = handshake(worker, stream).await?;
-        worker.spawn(async move {
-            // How it ends is told to each of its streams.
-            let _ = connection.await;
+            !gone
         });
-        let shared = Multiplexed { requests, users: Rc::new(()) };
-        self.shared.borrow_mut().entry(hop.clone()).or_default().push(shared.clone());
-        let requests = shared.requests.ready().await.map_err(|error| {
-            Fault::connect(Reason::ConnectFailure, format!("begin HTTP/2 with {hop:?}: {error}"))
-        })?;
-        Ok(Multiplexed { requests, users: shared.users })
     }
 
-    fn take(&self, hop: &Hop, idle: Duration, now: Instant) -> Option<Box<Connection>> {
-        let mut table = self.idle.borrow_mut();
-        let list = table.get_mut(hop)?;
-        while let Some(mut candidate) = list.pop() {
-            if now.saturating_duration_since(candidate.since) < idle && candidate.connection.is_reusable() {
-                return Some(candidate.connection);
-            }
-        }
-        None
-    }
-
-    /// Keeps a connection whose request is over for the next one, if it can carry one.
-    pub(crate) fn put(&self, hop: &Hop, mut connection: Box<Connection>, now: Instant) {
-        if !connection.is_between_messages() {
-            return;
-        }
-        connection.shrink();
-        let idle = Idle { connection, since: now };
-        let mut table = self.idle.borrow_mut();
-        match table.get_mut(hop) {
-            Some(list) if list.len() < MOST_IDLE_PER_HOP => list.push(idle),
-            Some(_) => {}
-            None => {
-                table.insert(hop.clone(), vec![idle]);
-            }
-        }
-    }
-
-    /// Keeps a stream that was opened ahead of its first request.
-    pub(crate) fn put_stream(&self, hop: &Hop, stream: Stream) {
-        self.put(hop, Box::new(Connection::new(stream, BytesMut::new())), clock::now());
-    }
-
-    /// Closes what waited too long or was closed by the other side.
-    fn tidy(&self, longest: Duration) {
-        self.idle.borrow_mut().retain(|_, list| {
-            list.retain_mut(|idle| idle.since.elapsed() < longest && idle.connection.is_reusable());
-            !list.is_empty()
-        });
-        self.shared.borrow_mut().retain(|_, list| !list.is_empty());
+    /// Closes one idle connection of a group, so that another may be opened. False if there is none.
+    fn make_room(&self, group: &Group) -> bool {
+        let name = &group.limits.group;
+        let of_group = |key: &Key| key.group.as_ref() == Some(name);
+        let mut lanes = self.lanes.borrow_mut();
+        let closed = lanes.iter_mut().any(|(key, lane)| of_group(key) && lane.close_one());
+        drop(lanes);
+        closed || self.shared.borrow().iter().any(|(key, shared)| of_group(key) && shared.close_one())
     }
 }
 
-async fn handshake(
-    worker: &Worker,
-    stream: Stream,
-) -> Result<(SendRequest<Bytes>, h2::client::Connection<Stream, Bytes>), Fault> {
-    let mut builder = h2::client::Builder::new();
-    builder
-        .initial_window_size(256 * 1024)
-        .initial_connection_window_size(16 * 1024 * 1024)
-        .max_header_list_size(worker.settings().head.bytes as u32)
-        .max_send_buffer_size(256 * 1024)
-        .enable_push(false);
-    let handshake = worker.deadlines().within(worker.settings().connect, builder.handshake(stream)).await;
-    match handshake {
-        Ok(Ok(made)) => Ok(made),
-        Ok(Err(error)) => {
-            Err(Fault::connect(Reason::ConnectFailure, format!("begin HTTP/2: {error}")).retry(Retry::Safe))
-        }
-        Err(_) => Err(Fault::connect(Reason::ConnectTimeout, "begin HTTP/2: timed out")),
+/// The endpoint's address; the application beside us never goes.
+fn address(hop: &Hop) -> Option<IpAddr> {
+    match hop {
+        Hop::Local(_) => None,
+        Hop::Plain(address) => Some(address.ip()),
+        Hop::Hbone { authority, .. } => Some(authority.ip()),
     }
 }
 
 /// Tidies the pools of a worker for as long as it lives, and ends its connections when a drain has no more patience.
 pub(crate) async fn keep_tidy(worker: Weak<Worker>) {
+    let Some(first) = worker.upgrade() else { return };
+    let (snapshots, drain) = (first.shared.snapshots.clone(), first.shared.drain.clone());
+    let mut look = first.deadlines().after(REST);
+    drop(first);
+    let (mut version, mut last) = (0, snapshots.current());
     loop {
-        let parts =
-            worker.upgrade().map(|worker| (worker.deadlines().after(TIDY), worker.shared.drain.clone()));
-        let Some((deadline, drain)) = parts else { return };
-        let forced = tokio::select! {
-            () = deadline => false,
-            () = drain.forced() => true,
+        let (forced, newer) = tokio::select! {
+            () = &mut look => (false, None),
+            () = drain.forced() => (true, None),
+            newer = snapshots.newer_than(version) => (false, Some(newer)),
         };
         let Some(worker) = worker.upgrade() else { return };
         if forced {
             return worker.abort_connections();
         }
-        worker.pool.tidy(worker.settings().pool_idle);
+        if let Some((newer, snapshot)) = newer {
+            worker.pool.follow(&last, &snapshot);
+            (version, last) = (newer, snapshot);
+            continue;
+        }
+        let kept = worker.pool.tidy();
+        look.reset(if kept { learned::LOOK } else { REST });
         worker.tunnels.tidy();
+        worker.groups.tidy();
     }
 }

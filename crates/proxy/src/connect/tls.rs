@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lateen_engine::Accept;
 use lateen_model::Identity;
@@ -62,6 +63,7 @@ pub(crate) async fn connect(
     tcp: TcpStream,
     address: SocketAddr,
     accept: &Accept,
+    longest: Duration,
 ) -> Result<Stream, Fault> {
     let credentials = worker.credentials();
     let Some(credentials) = &*credentials else {
@@ -74,7 +76,7 @@ pub(crate) async fn connect(
     // No server name is sent (HBONE); the verifier looks at identities, not at names.
     let handshake =
         TlsConnector::from(settings).connect(ServerName::IpAddress(address.ip().into()), Stream::from(tcp));
-    match worker.deadlines().within(worker.settings().connect, Box::pin(handshake)).await {
+    match worker.deadlines().within(longest, Box::pin(handshake)).await {
         Ok(Ok(tls)) => Ok(tls.into()),
         Ok(Err(error)) => Err(Fault::connect(Reason::TlsFailure, format!("TLS with {address}: {error}"))),
         Err(_) => Err(Fault::connect(Reason::ConnectTimeout, format!("TLS with {address}: timed out"))),

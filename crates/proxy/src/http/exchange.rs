@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use lateen_engine::{ConnectionFacts, Forward, RequestDecision, RequestFacts, Snapshot, normalize_path};
 use lateen_model::AppProtocol;
+use lateen_runtime::deadline::Deadline;
 use lateen_runtime::live::Pinned;
 use lateen_runtime::random;
 
@@ -16,6 +17,7 @@ use super::h1::connection::Broken;
 use super::head::{Fields, MethodKind, RequestHead, ResponseHead};
 use super::session::Session;
 use super::{filters, grpc, grpc_web, reply, upgrade};
+use crate::connect::breaker::{Group, Held};
 use crate::connect::pool::Lease;
 use crate::connect::resolve;
 use crate::fault::{Fault, Reason, Retry};
@@ -23,6 +25,7 @@ use crate::health::Active;
 use crate::worker::Worker;
 
 mod affinity;
+mod again;
 mod answer;
 mod answered;
 mod debug;
@@ -121,6 +124,12 @@ struct Exchange<'a> {
 /// A session towards an endpoint, counted as load while it lasts.
 struct Way {
     lease: Lease,
+    /// The group whose connections are counted, if they are.
+    group: Option<Rc<Group>>,
+    /// The longest the try may take.
+    per_try: Option<Deadline>,
+    /// The request and the retry that it is, as their group counts them.
+    _held: (Option<Held>, Option<Held>),
     _active: Active,
 }
 

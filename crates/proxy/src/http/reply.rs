@@ -4,7 +4,7 @@ use lateen_engine::Denial;
 
 use super::grpc_web::{self, Coding};
 use super::head::{Framing, Known, RequestHead, ResponseHead};
-use crate::fault::Fault;
+use crate::fault::{Fault, Reason};
 
 /// What the answer says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,9 @@ impl Reply<'static> {
             413 => "payload too large",
             502 => "upstream protocol error",
             504 => "upstream request timeout",
+            _ if fault.reason == Reason::Overload => {
+                "upstream connect error or disconnect/reset before headers. reset reason: overflow"
+            }
             _ => "upstream connect error or disconnect/reset before headers",
         };
         Self { status, body, grpc_status: None }

@@ -15,12 +15,12 @@ pub fn after_fault(policy: &RetryPolicy, fault: &Fault) -> bool {
     let no_answer = on.gateway_error || on.server_error;
     match fault.reason {
         Reason::ConnectFailure | Reason::ConnectTimeout | Reason::TlsFailure => {
-            on.connect_failure || no_answer
+            on.connect_failure || on.reset || no_answer
         }
-        Reason::RefusedStream => on.refused_stream || no_answer,
+        Reason::RefusedStream => on.refused_stream || on.reset || no_answer,
         // What was Safe is a reset before the request was written.
         Reason::Reset if fault.retry == Retry::Safe => {
-            on.reset_before_request || on.connect_failure || no_answer
+            on.reset_before_request || on.connect_failure || on.reset || no_answer
         }
         Reason::Reset => on.reset || no_answer,
         Reason::PerTryTimeout => on.reset || no_answer,
@@ -45,7 +45,10 @@ pub fn after_response(policy: &RetryPolicy, head: &ResponseHead) -> bool {
         409 => on.conflict,
         _ => false,
     };
-    by_status || on.statuses.contains(&status) || after_grpc(policy, head)
+    let named = by_status || on.statuses.contains(&status) || after_grpc(policy, head);
+    // Whoever asks too much gets no better by asking more, unless the policy says so.
+    let limited = (named || on.rate_limited) && head.fields.get("x-envoy-ratelimited").is_some();
+    if limited { on.rate_limited } else { named }
 }
 
 /// A gRPC status in the head: the call failed before it began to answer.

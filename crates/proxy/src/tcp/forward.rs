@@ -8,11 +8,15 @@ use std::time::Duration;
 use bytes::BytesMut;
 use lateen_engine::{Denial, Effective, Excluded, Forward, Hop, Picked, Preference, hash_of_client, pick};
 use lateen_runtime::clock::{self, Instant};
+use lateen_runtime::deadline::Deadline;
 use lateen_runtime::random;
 use lateen_runtime::stream::Stream;
 
 use super::relay::{self, End, Moved, Side};
 use crate::connect;
+use crate::connect::breaker::Group;
+use crate::connect::pool::{Ticket, Upstream};
+use crate::connect::terms::Terms;
 use crate::fault::{Fault, Reason};
 use crate::health::Active;
 use crate::health::outliers::Outcome;
@@ -30,6 +34,8 @@ pub(crate) struct Reached {
     read_before: BytesMut,
     picked: Picked,
     active: Active,
+    group: Option<Rc<Group>>,
+    ticket: Option<Rc<Ticket>>,
     attempts: u32,
     began: Instant,
 }
@@ -54,7 +60,8 @@ impl Reached {
     /// Lets requests use the connection, on which nothing was said.
     pub(crate) fn leave_to_requests(self, worker: &Worker) {
         if self.read_before.is_empty() {
-            worker.pool.put_stream(&self.picked.hop, self.stream);
+            let upstream = Upstream { hop: &self.picked.hop, group: self.group.as_ref() };
+            worker.pool.put_stream(worker, upstream, self.stream, self.ticket);
         }
     }
 }
@@ -69,6 +76,8 @@ pub(crate) async fn reach(
     let balance = forward.effective.traffic.balance.as_ref();
     let hash = balance.and_then(|balance| hash_of_client(client, balance.hash.as_ref()?));
     let preference = Preference { hash, ..Preference::default() };
+    let group = worker.group(&forward.effective);
+    let terms = Terms::of(worker.settings(), group.as_ref());
     let (mut excluded, mut attempts) = (Excluded::default(), 0);
     let mut failed: Option<Unreached> = None;
     loop {
@@ -80,20 +89,28 @@ pub(crate) async fn reach(
             };
         attempts += 1;
         let active = worker.load.begin(picked.endpoint);
-        let opened = connect::open(worker, &picked.hop).await;
+        // Nobody waits for a place among forwarded connections, as in Envoy: they may last for ever.
+        let place = group.as_ref().map(|group| Ticket::take_now(worker, group)).transpose();
+        let opened = match place {
+            Ok(ticket) => connect::open(worker, &picked.hop, &terms).await.map(|stream| (stream, ticket)),
+            Err(overflow) => Err(overflow),
+        };
         worker.watch(&snapshot, &forward.to, &forward.effective, picked.endpoint, || match &opened {
             Ok(_) => Some(Outcome::Status(200)),
             Err(fault) => fault.blames_endpoint().then_some(Outcome::NoAnswer),
         });
         match opened {
-            Ok(stream) => {
-                return Ok(Reached { stream, read_before: BytesMut::new(), picked, active, attempts, began });
+            Ok((stream, ticket)) => {
+                let ticket = ticket.map(Rc::new);
+                let read_before = BytesMut::new();
+                return Ok(Reached { stream, read_before, picked, active, group, ticket, attempts, began });
             }
             Err(fault) => {
                 tracing::debug!(endpoint = %picked.endpoint, %fault, "endpoint not reached");
                 excluded.add(picked.endpoint);
+                let overflow = fault.reason == Reason::Overload;
                 let unreached = Unreached::Failed { fault, picked: Box::new(picked), attempts, began };
-                if attempts == MOST_TRIES {
+                if attempts == MOST_TRIES || overflow {
                     return Err(unreached);
                 }
                 failed = Some(unreached);
@@ -137,7 +154,7 @@ pub(crate) async fn run(
     forward: Forward,
 ) {
     match reach(&worker, entry.facts.client.ip(), &forward).await {
-        Ok(reached) => relay(worker, stream, read_before, entry, forward, reached).await,
+        Ok(reached) => Box::pin(relay(worker, stream, read_before, entry, forward, reached)).await,
         Err(unreached) => {
             unreached.record(&worker, &entry, &forward);
         }
@@ -153,7 +170,8 @@ pub(crate) async fn relay(
     forward: Forward,
     reached: Reached,
 ) {
-    let Reached { stream: up, read_before: answered_before, picked, active, attempts, began } = reached;
+    let Reached { stream: up, read_before: answered_before, picked, active, group, ticket, attempts, began } =
+        reached;
     let told = Told {
         effective: Some(&forward.effective),
         picked: Some(&picked),
@@ -165,7 +183,9 @@ pub(crate) async fn relay(
     let mut down = Side { stream, read_before };
     let mut up = Side { stream: up, read_before: answered_before };
     let moved = Cell::new(Moved::default());
-    let longest = worker.settings().tcp_idle;
+    let longest = Terms::of(worker.settings(), group.as_ref()).tcp_idle;
+    let pool = group.as_ref().map(|group| &group.limits.pool);
+    let mut age = pool.and_then(|pool| pool.max_connection_duration).map(|age| worker.deadlines().after(age));
     let counted = Cell::new(Moved::default());
     let tell = || {
         let now = Told { moved: moved.get(), counted: counted.replace(moved.get()), ..told };
@@ -176,10 +196,19 @@ pub(crate) async fn relay(
         biased;
         end = relaying => (fault_of(end), None),
         denial = watch::denied(&worker, &entry.facts) => (None, Some(denial)),
+        () = over(&mut age) => (Some(Fault::proxy(Reason::Expired, "it lasted as long as it may")), None),
     };
-    drop((down, up, active));
+    drop((down, up, active, ticket));
     let told = Told { moved: moved.get(), counted: counted.get(), duration: began.elapsed(), ..told };
     record(&worker, &entry, &Told { fault: fault.as_ref(), denial: denial.as_ref(), ..told });
+}
+
+/// Ends with the limit, if there is one.
+async fn over(limit: &mut Option<Deadline>) {
+    match limit {
+        Some(limit) => limit.await,
+        None => std::future::pending().await,
+    }
 }
 
 fn fault_of(end: End) -> Option<Fault> {

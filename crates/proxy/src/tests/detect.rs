@@ -33,7 +33,7 @@ async fn a_caller_of_http_gets_an_answer_even_where_nobody_could_be_connected_ah
     let (proxy, front) = front(AppProtocol::Detect, &[dead], |settings| settings.detect = HOUR).await;
     let mut caller = Wire::connect(front).await;
     assert_eq!(caller.ask(&get("/")).await.0, "HTTP/1.1 503 Service Unavailable");
-    assert!(proxy.records.wait(1).await[0].starts_with("GET / 503 UF "));
+    assert!(proxy.records.wait(1).await[0].starts_with("GET / 503 UF,URX "));
 }
 
 /// Nobody speaks and nobody can be reached: the caller is told so by the end of its connection.

@@ -274,7 +274,7 @@ async fn nobody_to_ask_is_said_so() {
     assert_eq!(caller.ask(&get("/")).await.0, "HTTP/1.1 503 Service Unavailable");
     assert_eq!(proxy.records.wait(1).await, ["GET / 503 UH no_healthy_upstream peer=- tries=0"]);
     let records = refused.records.wait(1).await;
-    assert!(records[0].starts_with("GET / 503 UF ") && records[0].ends_with("tries=3"), "{records:?}");
+    assert!(records[0].starts_with("GET / 503 UF,URX ") && records[0].ends_with("tries=3"), "{records:?}");
 }
 
 #[tokio::test]

@@ -12,6 +12,7 @@ use lateen_pki::tls::{Tls, WallClock};
 use lateen_pki::{CertifiedIdentity, Current, Issuer, PrivateKey, Root, csr};
 use lateen_runtime::drain::{self, Drainer};
 use lateen_runtime::live::Live;
+use lateen_runtime::metrics::Registry;
 use lateen_runtime::random;
 use lateen_runtime::sock::{self, ListenOptions};
 use lateen_runtime::workers::Workers;
@@ -205,6 +206,7 @@ pub(crate) fn shared(
         mark: None,
         rates: Default::default(),
         outliers: Default::default(),
+        breakers: crate::connect::Breakers::new(&Registry::new()),
     }
 }
 

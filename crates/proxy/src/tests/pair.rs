@@ -108,7 +108,7 @@ async fn whoever_is_not_expected_may_not_answer() {
     assert_eq!(caller.ask(&get("/")).await.0, "HTTP/1.1 503 Service Unavailable");
     let records = client.records.wait(1).await;
     assert!(
-        records[0].starts_with("GET / 503 UF upstream_reset_before_response_started{tls_failure}"),
+        records[0].starts_with("GET / 503 UF,URX upstream_reset_before_response_started{tls_failure}"),
         "{records:?}"
     );
 }
@@ -176,7 +176,7 @@ async fn a_failure_that_cannot_be_repaired_is_not_told_to_the_caller_in_our_word
     let head = caller.head().await;
     assert!(head.starts_with("HTTP/1.1 503 ") && !head.contains("x-lateen"), "{head}");
     let records = client.records.wait(1).await;
-    assert!(records[0].contains(" 503 UF ") && records[0].ends_with("tries=3"), "{records:?}");
+    assert!(records[0].contains(" 503 UF,URX ") && records[0].ends_with("tries=3"), "{records:?}");
 }
 
 #[tokio::test]

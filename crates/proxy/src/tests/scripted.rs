@@ -174,7 +174,8 @@ async fn run(worker: Rc<Worker>, hop: Hop, bytes: Vec<u8>) -> Seen {
     let (caller_ends, application_ends) = (first & 128 == 0, first & 64 == 0);
     let (caller, down) = tokio::io::duplex(4096);
     let (application, up) = tokio::io::duplex(4096);
-    worker.pool.put_stream(&hop, Stream::Memory(up));
+    let upstream = crate::connect::pool::Upstream { hop: &hop, group: None };
+    worker.pool.put_stream(&worker, upstream, Stream::Memory(up), None);
     let serving = serve::h1(Rc::clone(&worker), Stream::Memory(down), BytesMut::new(), entry());
     drop(worker);
     let (caller_reads, caller_writes) = tokio::io::split(caller);

@@ -45,6 +45,9 @@ impl Exchange<'_> {
         let answer = reply::Reply { body: explained.as_deref().unwrap_or(answer.body), ..answer };
         let Heads { request, response } = &mut *self.heads;
         let has_body = reply::head(answer, request, response);
+        if fault.is_some_and(|fault| fault.reason == Reason::Overload) {
+            response.fields.add(b"x-envoy-overloaded", b"true");
+        }
         // The other proxy may try elsewhere: our application has not seen the request.
         if let Some(fault) = fault.filter(|fault| fault.retry == Retry::Safe)
             && self.entry.facts.direction == Direction::Inbound

@@ -7,17 +7,18 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
-use lateen_engine::{Effective, Excluded, Filters, Forward, Preference, Snapshot, pick};
-use lateen_model::AppProtocol;
+use lateen_engine::{Excluded, Filters, Forward, Preference, Snapshot, pick};
 use lateen_runtime::clock;
 use lateen_runtime::live::Pinned;
 use lateen_runtime::random;
 
 use super::Exchange;
+use super::reach::speaks_h2;
+use crate::connect::pool::{self, Upstream};
 use crate::fault::Fault;
 use crate::http::body::Pump;
 use crate::http::h1::connection::{Broken, Step};
-use crate::http::head::{Framing, RequestHead, ResponseHead, Version};
+use crate::http::head::{Framing, RequestHead, ResponseHead};
 use crate::http::session::Session;
 use crate::worker::Worker;
 
@@ -116,10 +117,13 @@ async fn send(
     let picked =
         picked.map_err(|denial| Fault::proxy(crate::fault::Reason::ConnectFailure, denial.to_string()))?;
     let _active = worker.load.begin(picked.endpoint);
+    let group = worker.group(&forward.effective);
+    let _counted = group.as_ref().map(|group| group.begin_request(&worker.shared.breakers)).transpose()?;
+    let upstream = Upstream { hop: &picked.hop, group: group.as_ref() };
     let mut lease = if speaks_h2(&forward.effective, head) {
-        Box::pin(worker.pool.begin_h2(worker, &picked.hop, head, scheme)).await?
+        Box::pin(worker.pool.begin_h2(worker, upstream, head, scheme)).await?
     } else {
-        worker.pool.begin_h1(worker, &picked.hop, false, head, clock::now()).await?
+        worker.pool.begin_h1(worker, upstream, false, head, clock::now()).await?
     };
     let limits = worker.settings().head;
     let mut response = ResponseHead::default();
@@ -128,17 +132,9 @@ async fn send(
     if response.persistent
         && let Session::H1(connection) = lease.session
     {
-        worker.pool.put(&picked.hop, connection, clock::now());
+        worker.pool.put(worker, upstream, connection, lease.ticket, pool::told(&response), clock::now());
     }
     Ok(response.status)
-}
-
-fn speaks_h2(effective: &Effective, head: &RequestHead) -> bool {
-    match effective.protocol {
-        AppProtocol::Http2 | AppProtocol::Grpc => true,
-        AppProtocol::Http1 => false,
-        _ => head.version == Version::Http2,
-    }
 }
 
 /// Sends the body, and reads the answer to its end.

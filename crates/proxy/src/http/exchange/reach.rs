@@ -1,25 +1,29 @@
 //! Tries endpoints until one has answered with a head.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::task::Poll;
+use std::time::Duration;
 
 use lateen_engine::{
     Denial, Destination, Direction, Effective, Excluded, Hop, Picked, Preference, Snapshot, pick,
 };
-use lateen_model::AppProtocol;
+use lateen_model::{AppProtocol, H2Upgrade};
+use lateen_runtime::clock;
 use lateen_runtime::deadline::Deadline;
 use lateen_runtime::random;
 
+use super::again::{Again, Retries};
 use super::{Exchange, Heads, Next, Way, from_caller, from_endpoint};
 use crate::connect::hbone::FAULT_HEADER;
-use crate::connect::pool::Lease;
+use crate::connect::pool::{Lease, Upstream};
 use crate::fault::{Fault, Reason, Retry};
 use crate::health::outliers::Outcome;
 use crate::http::body::{Failed, Pump};
 use crate::http::grpc;
 use crate::http::h1::connection::Broken;
-use crate::http::head::{Framing, Known, Version};
+use crate::http::head::{Framing, Known, RequestHead, Version};
 use crate::http::retry;
 use crate::http::session::Session;
 
@@ -34,14 +38,6 @@ enum Trouble {
     Caller(Fault),
 }
 
-#[derive(Clone, Copy, Debug)]
-enum Again {
-    /// The same endpoint, on a new connection; not counted as a retry.
-    Fresh,
-    /// Another endpoint.
-    Elsewhere,
-}
-
 impl Exchange<'_> {
     /// Tries endpoints until one has answered with a head that is to be sent on. Errors are answered already.
     pub(super) async fn reach(
@@ -52,35 +48,47 @@ impl Exchange<'_> {
         pump: &mut Pump,
         total: &mut Option<Deadline>,
     ) -> Result<Way, Next> {
+        let group = self.worker.group(effective);
+        let counted = match group.as_ref().map(|group| group.begin_request(&self.worker.shared.breakers)) {
+            Some(Err(fault)) => return Err(Box::pin(self.answer_fault(fault)).await),
+            counted => counted.and_then(Result::ok),
+        };
+        let mut retries = Retries::new(effective, group.as_ref(), &self.worker.shared.breakers);
         let mut excluded = Excluded::default();
-        let (mut left, mut fresh) = (effective.retry.attempts, false);
+        let mut last = None;
         loop {
             let picked = match self.pick(snapshot, to, effective, &mut excluded) {
                 Ok(picked) => picked,
                 Err(denial) => return Err(self.deny(denial).await),
             };
-            let active = self.worker.load.begin(picked.endpoint);
+            let endpoint = picked.endpoint;
+            if let Some(wait) = self.wait_before_retry(effective, last, endpoint)
+                && within(total, Box::pin(clock::sleep(wait))).await.is_none()
+            {
+                return Err(Box::pin(self.answer_fault(over())).await);
+            }
+            let active = self.worker.load.begin(endpoint);
             self.trip.attempts += 1;
             self.number_attempt();
-            let trying = self.attempt(&picked.hop, effective, fresh, pump);
-            let tried = within(total, trying).await.unwrap_or_else(|| {
-                Err(Trouble::Fault(Fault::proxy(Reason::Timeout, "the route's timeout is over")))
-            });
-            let endpoint = picked.endpoint;
+            let upstream = Upstream { hop: &picked.hop, group: group.as_ref() };
+            let trying = self.attempt(upstream, effective, retries.fresh, pump);
+            let tried = within(total, trying).await.unwrap_or_else(|| Err(Trouble::Fault(over())));
+            let fresh = retries.fresh;
             let ended = || self.ended(&tried, fresh);
             self.worker.watch(snapshot, to, effective, endpoint, ended);
             let again = match tried {
-                Ok(lease) => {
-                    let again = left > 0 && retry::after_response(&effective.retry, &self.heads.response);
+                Ok((lease, per_try)) => {
+                    let again = retries.after_response(self.trip, &self.heads.response, pump);
                     if !(again && pump.rewind()) {
                         self.trip.picked = Some(picked);
-                        return Ok(Way { lease, _active: active });
+                        let held = (counted, retries.into_held());
+                        return Ok(Way { lease, group, per_try, _held: held, _active: active });
                     }
                     Again::Elsewhere
                 }
                 Err(Trouble::Caller(fault)) => return Err(self.answer_fault(fault).await),
                 Err(Trouble::Fault(fault)) => {
-                    let again = self.again(effective, &fault, left, fresh, pump);
+                    let again = retries.after_fault(self.trip, &self.heads.request, &fault, pump);
                     tracing::debug!(%endpoint, %fault, ?again, "try failed");
                     self.trip.picked = Some(picked);
                     let (Some(again), true) = (again, pump.rewind()) else {
@@ -90,19 +98,15 @@ impl Exchange<'_> {
                 }
             };
             drop(active);
-            match again {
-                Again::Fresh => fresh = true,
-                Again::Elsewhere => {
-                    (left, fresh) = (left - 1, false);
-                    excluded.add(endpoint);
-                    self.wait_before_retry(effective).await;
-                }
+            last = (again == Again::Elsewhere).then_some(endpoint);
+            if last.is_some() && effective.retry.ignore_previous_hosts {
+                excluded.add(endpoint);
             }
         }
     }
 
     /// What a try says of its endpoint.
-    fn ended(&self, tried: &Result<Lease, Trouble>, fresh: bool) -> Option<Outcome> {
+    fn ended(&self, tried: &Result<(Lease, Option<Deadline>), Trouble>, fresh: bool) -> Option<Outcome> {
         match tried {
             Ok(_) => {
                 let response = &self.heads.response;
@@ -125,42 +129,15 @@ impl Exchange<'_> {
         }
     }
 
-    /// Whether and how a request that failed is sent again.
-    fn again(
+    /// The first repetition goes to another endpoint at once; further ones, and one to the same endpoint, wait.
+    fn wait_before_retry(
         &self,
         effective: &Effective,
-        fault: &Fault,
-        left: u32,
-        fresh: bool,
-        pump: &Pump,
-    ) -> Option<Again> {
-        if !pump.can_replay() {
-            return None;
-        }
-        let request = &self.heads.request;
-        let unseen = fault.retry == Retry::Safe;
-        let idempotent = fault.retry == Retry::IfIdempotent && request.kind.is_idempotent();
-        let ended = match fault.reason {
-            Reason::Reset => unseen || idempotent,
-            // The other side ends an HTTP/2 connection and says that it has not looked at this request.
-            Reason::RefusedStream => unseen,
-            _ => false,
-        };
-        if self.trip.reused && !fresh && ended {
-            // The other side closed a connection that was kept, as it may: it says nothing of the endpoint.
-            return Some(Again::Fresh);
-        }
-        let asked = retry::after_fault(&effective.retry, fault)
-            || (idempotent && retry::after_death(&effective.retry, fault));
-        (left > 0 && asked).then_some(Again::Elsewhere)
-    }
-
-    /// The first repetition goes elsewhere at once; further ones wait.
-    async fn wait_before_retry(&self, effective: &Effective) {
-        if self.trip.attempts > 1 {
-            let wait = retry::backoff(&effective.retry, self.trip.attempts);
-            self.worker.deadlines().after(wait).await;
-        }
+        last: Option<SocketAddr>,
+        next: SocketAddr,
+    ) -> Option<Duration> {
+        let waits = last.is_some_and(|last| last == next || self.trip.attempts > 1);
+        waits.then(|| retry::backoff(&effective.retry, self.trip.attempts + 1))
     }
 
     /// An endpoint that was not tried yet, else one that was.
@@ -186,12 +163,12 @@ impl Exchange<'_> {
     /// One try: connect, send, and wait for the final head.
     async fn attempt(
         &mut self,
-        hop: &Hop,
+        upstream: Upstream<'_>,
         effective: &Effective,
         fresh: bool,
         pump: &mut Pump,
-    ) -> Result<Lease, Trouble> {
-        let connected = self.connect(hop, effective, fresh).await;
+    ) -> Result<(Lease, Option<Deadline>), Trouble> {
+        let connected = self.connect(upstream, effective, fresh).await;
         let mut lease = connected.map_err(Trouble::Fault)?;
         self.trip.reused = lease.reused;
         // A connection that was kept is there at once; a stream of a shared one may have had to wait its turn.
@@ -200,7 +177,8 @@ impl Exchange<'_> {
         let (deadlines, began) = (self.worker.deadlines(), self.trip.now());
         let mut per_try = effective.retry.per_try_timeout.map(|longest| deadlines.after_from(began, longest));
         loop {
-            self.await_head(&mut lease.session, pump, &mut per_try).await?;
+            let came = self.await_head(&mut lease.session, pump, &mut per_try).await;
+            came.map_err(|trouble| unseen_if_unwritten(trouble, &lease.session))?;
             self.trip.at_once = false;
             if !self.heads.response.is_interim() {
                 break;
@@ -217,30 +195,30 @@ impl Exchange<'_> {
             let fault = Fault::upstream(Reason::Protocol, "it switched protocols without being asked");
             return Err(Trouble::Fault(fault.retry(Retry::Never)));
         }
-        let from_proxy = matches!(hop, Hop::Hbone { .. });
+        let from_proxy = matches!(upstream.hop, Hop::Hbone { .. });
         let failed = from_proxy.then(|| response.fields.get(FAULT_HEADER)).flatten();
         if let Some(told) = failed {
             let told = String::from_utf8_lossy(told).into_owned();
             return Err(Trouble::Fault(Fault::connect(Reason::ConnectFailure, told)));
         }
         response.fields.remove_known(|known| known == Known::Mesh);
-        Ok(lease)
+        Ok((lease, per_try))
     }
 
     /// Opens or reuses a connection; what is spoken follows the route, else the caller.
-    async fn connect(&mut self, hop: &Hop, effective: &Effective, fresh: bool) -> Result<Lease, Fault> {
+    async fn connect(
+        &mut self,
+        upstream: Upstream<'_>,
+        effective: &Effective,
+        fresh: bool,
+    ) -> Result<Lease, Fault> {
         let request = &self.heads.request;
-        let h2 = match effective.protocol {
-            AppProtocol::Http2 | AppProtocol::Grpc => true,
-            AppProtocol::Http1 => false,
-            _ => request.version == Version::Http2,
-        };
         let pool = &self.worker.pool;
-        if h2 && !request.upgrade {
+        if speaks_h2(effective, request) && !request.upgrade {
             let scheme = if self.entry.facts.tls { "https" } else { "http" };
-            Box::pin(pool.begin_h2(self.worker, hop, request, scheme)).await
+            Box::pin(pool.begin_h2(self.worker, upstream, request, scheme)).await
         } else {
-            pool.begin_h1(self.worker, hop, fresh, request, self.trip.now()).await
+            pool.begin_h1(self.worker, upstream, fresh, request, self.trip.now()).await
         }
     }
 
@@ -322,6 +300,36 @@ impl Exchange<'_> {
         };
         sent.map_err(|broken| Trouble::Caller(from_caller(&broken)))
     }
+}
+
+/// What is spoken with the endpoint: what a policy says, else what the service does, else what the caller does.
+pub(super) fn speaks_h2(effective: &Effective, request: &RequestHead) -> bool {
+    let limits = effective.connections.as_ref().map(|limits| &limits.pool);
+    let as_caller = limits.is_some_and(|pool| pool.use_client_protocol == Some(true));
+    let upgrade = limits.is_some_and(|pool| pool.h2_upgrade == Some(H2Upgrade::Upgrade));
+    match effective.protocol {
+        _ if as_caller => request.version == Version::Http2,
+        AppProtocol::Http2 | AppProtocol::Grpc => true,
+        _ if upgrade => true,
+        AppProtocol::Http1 => false,
+        _ => request.version == Version::Http2,
+    }
+}
+
+/// A request of which no byte was written was seen by nobody.
+fn unseen_if_unwritten(trouble: Trouble, session: &Session) -> Trouble {
+    match (trouble, session) {
+        (Trouble::Fault(fault), Session::H1(connection))
+            if fault.reason == Reason::Reset && !connection.has_written() =>
+        {
+            Trouble::Fault(fault.retry(Retry::Safe))
+        }
+        (trouble, _) => trouble,
+    }
+}
+
+fn over() -> Fault {
+    Fault::proxy(Reason::Timeout, "the route's timeout is over")
 }
 
 fn decimal(mut number: u32, digits: &mut [u8; 10]) -> &[u8] {

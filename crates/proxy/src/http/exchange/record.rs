@@ -34,6 +34,8 @@ pub(crate) struct Trip {
     pub(super) attempts: u32,
     /// The last try used a connection that was kept.
     pub(super) reused: bool,
+    /// Envoy's flag for why it was not tried again, if the policy asked for that.
+    pub(super) not_retried: Option<&'static str>,
     pub(super) denial: Option<Denial>,
     fault: Option<Fault>,
     /// What `response_code_details` says, where that is not the endpoint's answer nor a fault.
@@ -68,6 +70,7 @@ impl Trip {
             affinity: None,
             attempts: 0,
             reused: false,
+            not_retried: None,
             denial: None,
             fault: None,
             details: None,
@@ -161,6 +164,11 @@ impl Trip {
     pub(super) fn record(&self, worker: &Worker, entry: &Entry, heads: &Heads) {
         let (facts, request) = (&entry.facts, &heads.request);
         let (flags, details) = self.outcome(self.fault.as_ref());
+        let flags = match self.not_retried {
+            None => Cow::Borrowed(flags),
+            Some(more) if flags == "-" => Cow::Borrowed(more),
+            Some(more) => Cow::Owned(format!("{flags},{more}")),
+        };
         let accept = self.picked.as_ref().and_then(|picked| match &picked.hop {
             Hop::Hbone { accept, .. } => accept.0.first(),
             _ => None,
@@ -196,7 +204,7 @@ impl Trip {
             attempts: self.attempts,
             denial: self.denial.as_ref(),
             fault: self.fault.as_ref(),
-            flags,
+            flags: &flags,
             details: &details,
         });
     }

@@ -9,6 +9,7 @@ use lateen_engine::Effective;
 use lateen_runtime::deadline::Deadline;
 
 use super::{Exchange, Heads, Next, Way, from_caller, from_endpoint, limit};
+use crate::connect::pool::{self, Upstream};
 use crate::fault::{Fault, Reason};
 use crate::http::body::{Failed, Pump};
 use crate::http::head::{Fields, Framing};
@@ -51,7 +52,8 @@ impl Exchange<'_> {
         let most = self.trip.most(|sizes| sizes.response_body);
         let mut back =
             if bodiless { Pump::empty(None) } else { Pump::new(None).through(coder).at_most(most) };
-        let ended = self.move_bodies(&mut way.lease.session, &mut pump, &mut back, &mut total).await;
+        let mut limits = [total.take(), way.per_try.take()];
+        let ended = self.move_bodies(&mut way.lease.session, &mut pump, &mut back, &mut limits).await;
         self.trip.moved(&pump, &back);
         self.send_copies(&pump);
         match ended {
@@ -108,7 +110,7 @@ impl Exchange<'_> {
         up: &mut Session,
         pump: &mut Pump,
         back: &mut Pump,
-        total: &mut Option<Deadline>,
+        [total, per_try]: &mut [Option<Deadline>; 2],
     ) -> Result<(), Fault> {
         let stream_idle = self.worker.settings().stream_idle;
         let mut idle: Option<Deadline> = None;
@@ -139,6 +141,10 @@ impl Exchange<'_> {
             if total.as_mut().is_some_and(|limit| Pin::new(limit).poll(context).is_ready()) {
                 return Poll::Ready(Err(Fault::proxy(Reason::Timeout, "the route's timeout is over")));
             }
+            if per_try.as_mut().is_some_and(|limit| Pin::new(limit).poll(context).is_ready()) {
+                let fault = Fault::proxy(Reason::PerTryTimeout, "the try took longer than its share");
+                return Poll::Ready(Err(fault));
+            }
             // Most answers are complete at the first look; only the others need a limit.
             let idle = idle.get_or_insert_with(|| worker.deadlines().after(stream_idle));
             if pump.bytes() + back.bytes() != moved {
@@ -156,8 +162,11 @@ impl Exchange<'_> {
     /// Lets the next request use the connection.
     fn give_back(&mut self, way: Way) {
         let ended = self.trip.end();
-        if let (Session::H1(connection), Some(picked)) = (way.lease.session, &self.trip.picked) {
-            self.worker.pool.put(&picked.hop, connection, ended);
+        let Way { lease, group, .. } = way;
+        if let (Session::H1(connection), Some(picked)) = (lease.session, &self.trip.picked) {
+            let upstream = Upstream { hop: &picked.hop, group: group.as_ref() };
+            let told = pool::told(&self.heads.response);
+            self.worker.pool.put(self.worker, upstream, connection, lease.ticket, told, ended);
         }
     }
 

@@ -101,6 +101,8 @@ pub struct Connection {
     /// The peer has sent its last byte.
     ended: bool,
     writing: Writing,
+    /// A byte of the last request or more has left.
+    written: bool,
     /// After the output is written, tell the peer that nothing follows.
     half_close: HalfClose,
 }
@@ -126,6 +128,7 @@ impl Connection {
             trailers: None,
             ended: false,
             writing: Writing::Nothing,
+            written: false,
             half_close: HalfClose::No,
         }
     }
@@ -370,6 +373,7 @@ impl Connection {
     /// Puts a request head into the output.
     pub fn write_request(&mut self, head: &RequestHead, framing: Framing) {
         self.ready_output();
+        self.written = false;
         write::request(&mut self.output, head, framing);
         self.write_body(framing);
     }
@@ -446,10 +450,16 @@ impl Connection {
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
+            self.written = true;
             self.output.advance(written);
         }
         self.release_output();
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether anything of the last request has left.
+    pub fn has_written(&self) -> bool {
+        self.written
     }
 
     /// Whether nothing waits to be written.
@@ -484,6 +494,11 @@ impl Connection {
     pub fn is_reusable(&mut self) -> bool {
         let mut context = Context::from_waker(std::task::Waker::noop());
         self.is_between_messages() && self.poll_fill(&mut context, SMALL_READ).is_pending()
+    }
+
+    /// Whether the other side has sent its last byte.
+    pub fn has_ended(&self) -> bool {
+        self.ended
     }
 
     /// Gives empty buffers back; for connections that wait in a pool.
