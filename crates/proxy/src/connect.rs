@@ -14,6 +14,7 @@ use crate::worker::Worker;
 use terms::Terms;
 
 pub(crate) mod breaker;
+pub(crate) mod first_words;
 pub mod hbone;
 pub(crate) mod keepalive;
 pub mod pool;

@@ -7,10 +7,13 @@ use h2::client::Connection;
 use h2::{Ping, PingPong};
 use lateen_model::Http2Keepalive;
 use lateen_runtime::clock;
-use lateen_runtime::stream::Stream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Drives a connection to its end, or until a ping is not answered in time; its requests are told.
-pub(crate) async fn drive(mut connection: Connection<Stream, Bytes>, pings: Option<Http2Keepalive>) {
+pub(crate) async fn drive<S: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: Connection<S, Bytes>,
+    pings: Option<Http2Keepalive>,
+) {
     let pinger = pings.and_then(|pings| Some((connection.ping_pong()?, pings)));
     let Some((pinger, pings)) = pinger else {
         let _ = connection.await;

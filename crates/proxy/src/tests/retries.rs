@@ -290,3 +290,30 @@ async fn a_close_that_crosses_the_request() {
         assert!(records[1].starts_with(expected), "{records:?}");
     }
 }
+
+/// An application of HTTP/2 that is on its way out closes what comes without a word. No request was seen by it, so even one
+/// that may not be sent twice goes elsewhere.
+#[tokio::test]
+async fn a_server_that_closes_before_its_first_word_has_seen_no_request() {
+    let (leaving, gone) = app_listener().await;
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = leaving.accept().await {
+            let mut wire = Wire::new(tcp);
+            // The preface, so that closing is a clean end and no reset.
+            wire.exactly(24).await;
+        }
+    });
+    let (mut app, at) = super::http2::app2().await;
+    tokio::spawn(async move {
+        while let Some((_, mut respond)) = app.recv().await {
+            let answer = http::Response::builder().status(204).body(()).expect("an answer");
+            respond.send_response(answer, true).expect("sent");
+        }
+    });
+    let (_proxy, front) = front(AppProtocol::Http2, &[gone, at], |_| ()).await;
+    for _ in 0..8 {
+        let mut caller = Wire::connect(front).await;
+        let (status, _) = caller.ask("POST / HTTP/1.1\r\nHost: app\r\nContent-Length: 1\r\n\r\nx").await;
+        assert_eq!(status, "HTTP/1.1 204 No Content");
+    }
+}

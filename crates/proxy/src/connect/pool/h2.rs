@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 
 use super::{Lease, Pool, Ticket, Upstream};
 use crate::connect::breaker::{Counted, Group};
+use crate::connect::first_words::FirstWords;
 use crate::connect::{keepalive, open, terms::Terms};
 use crate::fault::{Fault, Reason, Retry};
 use crate::http::h2::flow::Flow;
@@ -164,6 +165,7 @@ impl Shared {
         ticket: Option<Rc<Ticket>>,
     ) -> Result<Multiplexed, Fault> {
         let stream = open(worker, hop, terms).await?;
+        let (stream, heard) = FirstWords::of(stream);
         let (requests, connection) = handshake(worker, stream, terms).await?;
         let (pings, place) = (terms.pings, ticket.clone());
         worker.spawn(async move {
@@ -171,6 +173,14 @@ impl Shared {
             keepalive::drive(connection, pings).await;
             drop(place);
         });
+        match worker.deadlines().within(terms.connect, heard).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => {
+                let text = format!("begin HTTP/2 with {hop:?}: closed before a word; does it speak HTTP/2?");
+                return Err(Fault::connect(Reason::ConnectFailure, text));
+            }
+            Err(_) => return Err(Fault::connect(Reason::ConnectTimeout, "begin HTTP/2: timed out")),
+        }
         let users = Rc::new(());
         let shared = Multiplexed { requests, users, ticket };
         self.open.borrow_mut().push(shared.clone());
@@ -208,9 +218,9 @@ impl Multiplexed {
 
 async fn handshake(
     worker: &Worker,
-    stream: Stream,
+    stream: FirstWords<Stream>,
     terms: &Terms,
-) -> Result<(SendRequest<Bytes>, h2::client::Connection<Stream, Bytes>), Fault> {
+) -> Result<(SendRequest<Bytes>, h2::client::Connection<FirstWords<Stream>, Bytes>), Fault> {
     let mut builder = h2::client::Builder::new();
     builder
         .initial_window_size(256 * 1024)
