@@ -43,7 +43,7 @@ fn needs_work(path: &str, mode: PathNormalization) -> bool {
 
 /// Decodes what need not be encoded, and writes the rest of the escapes in capitals; `slashes` says whether slashes are
 /// decoded too. A backslash becomes a slash.
-fn decode(path: &str, slashes: bool) -> Option<String> {
+pub(crate) fn decode(path: &str, slashes: bool) -> Option<String> {
     let mut out = String::with_capacity(path.len());
     let mut rest = path;
     while let Some(at) = rest.find(['%', '\\']) {

@@ -1,23 +1,23 @@
 //! Paths that applications may read in another way than they are written.
 //!
-//! What is decided on is sent on as it is: the proxy has normalised it by RFC 3986 alone. Many applications go further:
+//! What is decided on is sent on as it is: the proxy has normalised it as far as the mesh says. Many applications go further:
 //! to them `//admin`, `/x%2F..%2Fadmin` and `/admin` are one. A policy must not be passed by spelling a path in such a
 //! way, so authorization looks at both readings: a rule that denies matches by either, one that allows by both.
 
-use std::borrow::Cow;
+use crate::normalize::decode;
 
-/// The path as the freest reader takes it: encoded slashes are slashes, several are one, dots are resolved. None where
-/// there is nothing to read in another way.
+/// The path as the freest reader takes it: what need not be encoded is decoded, encoded slashes and backslashes are slashes,
+/// several are one, dots are resolved, above the root too. None where there is nothing to read in another way.
 pub(crate) fn freest(path: &str) -> Option<String> {
-    let bytes = path.as_bytes();
-    let doubled = bytes.windows(2).any(|pair| pair == b"//");
-    if !doubled && !bytes.contains(&b'%') {
+    let mut before = 0;
+    let free = path.bytes().any(|byte| {
+        let after_slash = std::mem::replace(&mut before, byte) == b'/';
+        matches!(byte, b'%' | b'\\') || (after_slash && matches!(byte, b'/' | b'.'))
+    });
+    if !free {
         return None;
     }
-    let decoded = decode_slashes(path);
-    if !doubled && matches!(decoded, Cow::Borrowed(_)) {
-        return None;
-    }
+    let decoded = decode(path, true)?;
     let mut segments: Vec<&str> = Vec::new();
     let mut ends_in_slash = false;
     for segment in decoded.split('/') {
@@ -32,27 +32,7 @@ pub(crate) fn freest(path: &str) -> Option<String> {
         }
     }
     let end = if ends_in_slash && !segments.is_empty() { "/" } else { "" };
-    Some(format!("/{}{end}", segments.join("/")))
-}
-
-/// `%2F` and `%5C` in any case of letters as slashes.
-fn decode_slashes(path: &str) -> Cow<'_, str> {
-    let is_slash = |at: usize| {
-        let code = path.as_bytes().get(at + 1..at + 3);
-        code.is_some_and(|code| code.eq_ignore_ascii_case(b"2f") || code.eq_ignore_ascii_case(b"5c"))
-    };
-    let mut out = String::new();
-    let mut from = 0;
-    for (at, _) in path.match_indices('%').filter(|(at, _)| is_slash(*at)) {
-        out.push_str(&path[from..at]);
-        out.push('/');
-        from = at + 3;
-    }
-    if from == 0 {
-        return Cow::Borrowed(path);
-    }
-    out.push_str(&path[from..]);
-    Cow::Owned(out)
+    Some(format!("/{}{end}", segments.join("/"))).filter(|read| read != path)
 }
 
 #[cfg(test)]
@@ -71,6 +51,13 @@ mod tests {
             ("/x%2f..%5Cadmin", Some("/admin")),
             ("/x//..//../admin/", Some("/admin/")),
             ("//", Some("/")),
+            // Where the mesh normalises nothing, these come as they were sent.
+            ("/x/../admin", Some("/admin")),
+            ("/%61dmin", Some("/admin")),
+            ("/x/%2e%2E/admin", Some("/admin")),
+            ("/x\\..\\admin", Some("/admin")),
+            ("/../admin/.", Some("/admin/")),
+            ("/.hidden", None),
             ("/é%2F%2F..%2Fü", Some("/ü")),
         ] {
             assert_eq!(freest(path).as_deref(), expected, "{path}");
