@@ -25,6 +25,7 @@ use crate::connect::pool::Pool;
 use crate::connect::tls::Credentials;
 use crate::health::LoadTable;
 use crate::health::outliers::Outliers;
+use crate::http::exchange::{Budget, MOST_COPIED};
 use crate::http::h1::parse::HeadLimits;
 use crate::observe::access::Sink;
 use crate::rate::{KnownRates, RateTable};
@@ -115,8 +116,8 @@ pub struct Worker {
     pub(crate) groups: Groups,
     pub(crate) load: LoadTable,
     pub(crate) rates: KnownRates,
-    /// Held once by each copy of a request that is under way.
-    pub(crate) copies: Rc<()>,
+    /// Bytes that copies of requests may still take up.
+    pub(crate) copies: Budget,
     pub(crate) sink: Box<dyn Sink>,
     open: Rc<Open>,
 }
@@ -132,7 +133,7 @@ impl Worker {
             load: LoadTable::new(shared.outliers.clone()),
             groups: Groups::default(),
             rates: KnownRates::default(),
-            copies: Rc::default(),
+            copies: Budget::new(MOST_COPIED),
             sink,
             open: Rc::default(),
             context,

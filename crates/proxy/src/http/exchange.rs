@@ -37,6 +37,7 @@ mod reach;
 mod record;
 mod relay;
 
+pub(crate) use mirror::{Budget, MOST_COPIED};
 pub(crate) use record::Trip;
 
 /// What a connection brings to each of its requests.

@@ -3,6 +3,7 @@
 //! A copy is sent when all of the request was read, from what was kept for another try: the request itself waits for
 //! nothing. A body that is longer than what is kept for a copy is not copied.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
@@ -24,8 +25,11 @@ use crate::worker::Worker;
 
 /// The longest body that is copied.
 pub(super) const MOST_BODY: usize = 1024 * 1024;
-/// Copies under way in one worker; beyond them requests are not copied.
-const MOST_COPIES: usize = 1024;
+/// What all copies of one worker may take up, from the request's head to the end of the copy's answer; beyond it requests
+/// are not copied.
+pub(crate) const MOST_COPIED: usize = 32 * 1024 * 1024;
+/// What a copy takes up besides its body.
+const HEAD: usize = 16 * 1024;
 /// The longest that a copy may take, where its route says nothing.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -35,6 +39,35 @@ pub(super) struct Copies {
     head: RequestHead,
     snapshot: Pinned<Snapshot>,
     scheme: &'static str,
+    reserved: Reserved,
+}
+
+/// Bytes that may still be taken.
+#[derive(Clone)]
+pub(crate) struct Budget(Rc<Cell<usize>>);
+
+/// Bytes that were taken; they come back with the end of the value.
+struct Reserved {
+    budget: Budget,
+    bytes: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(bytes: usize) -> Self {
+        Self(Rc::new(Cell::new(bytes)))
+    }
+
+    fn take(&self, bytes: usize) -> Option<Reserved> {
+        self.0.set(self.0.get().checked_sub(bytes)?);
+        Some(Reserved { budget: self.clone(), bytes })
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let left = &self.budget.0;
+        left.set(left.get() + self.bytes);
+    }
 }
 
 impl Exchange<'_> {
@@ -46,11 +79,19 @@ impl Exchange<'_> {
         if to.is_empty() || self.heads.request.upgrade {
             return None;
         }
+        // A body of unknown length may become as long as any.
+        let body = self.heads.request.framing.length().and_then(|length| usize::try_from(length).ok());
+        let body = body.unwrap_or(MOST_BODY);
+        let reserved = if body <= MOST_BODY { self.worker.copies.take(HEAD + body) } else { None };
+        let Some(reserved) = reserved else {
+            tracing::debug!(body, "a request is not mirrored: too long, or too many are");
+            return None;
+        };
         let mut head = self.heads.request.clone();
         let shadow = shadow_of(head.authority());
         head.set_authority(&shadow);
         let scheme = if self.entry.facts.tls { "https" } else { "http" };
-        Some(Box::new(Copies { to, head, snapshot: snapshot.clone(), scheme }))
+        Some(Box::new(Copies { to, head, snapshot: snapshot.clone(), scheme, reserved }))
     }
 
     /// Sends the copies once all of the request was read.
@@ -63,7 +104,8 @@ impl Exchange<'_> {
             tracing::debug!(limit = MOST_BODY, "a request is too long to be mirrored");
             return;
         };
-        let Copies { to, mut head, snapshot, scheme } = *copies;
+        let Copies { to, mut head, snapshot, scheme, reserved } = *copies;
+        let reserved = Rc::new(reserved);
         head.framing = match (head.framing, body.len()) {
             (Framing::None, _) => Framing::None,
             (_, length) => Framing::Length(length as u64),
@@ -71,13 +113,10 @@ impl Exchange<'_> {
         let body: Rc<[u8]> = body.into();
         for forward in to {
             let worker = Rc::clone(self.worker);
-            let slot = Rc::clone(&worker.copies);
-            if Rc::strong_count(&slot) > MOST_COPIES {
-                return;
-            }
+            let reserved = Rc::clone(&reserved);
             let (head, body, snapshot) = (head.clone(), Rc::clone(&body), snapshot.clone());
             self.worker.spawn(async move {
-                let _slot = slot;
+                let _reserved = reserved;
                 let longest = forward.effective.timeout.unwrap_or(LONGEST).min(LONGEST);
                 let sending = send(&worker, &snapshot, &forward, &head, &body, scheme);
                 match worker.deadlines().within(longest, sending).await {
@@ -167,6 +206,15 @@ async fn exchange(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_reserved_comes_back() {
+        let budget = Budget::new(10);
+        let first = budget.take(7).expect("enough");
+        assert!(budget.take(4).is_none() && budget.take(3).is_some());
+        drop(first);
+        assert!(budget.take(10).is_some());
+    }
 
     #[test]
     fn the_host_of_a_copy() {
