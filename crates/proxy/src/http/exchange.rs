@@ -240,7 +240,7 @@ impl Exchange<'_> {
         }
         self.tell_affinity();
         if self.heads.response.status == 101 {
-            return Box::pin(self.switch(way)).await;
+            return Box::pin(self.switch(&effective, way)).await;
         }
         self.relay(&effective, way, pump, total).await
     }

@@ -187,3 +187,19 @@ async fn answers_may_be_too_long_too() {
     let records = proxy.records.wait(2).await;
     assert!(records.iter().all(|record| record.contains("response_payload_too_large")), "{records:?}");
 }
+
+#[tokio::test]
+async fn a_connection_that_becomes_a_tunnel_is_told_too() {
+    let (mut app, at) = app().await;
+    let (_proxy, front) = front_of(&mesh(at, rate(Vec::new(), 5, "")), |_| ()).await;
+    let mut caller = Wire::connect(front).await;
+    let ask = "GET / HTTP/1.1\r\nHost: app\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    caller.send(ask).await;
+    let mut app = app.recv().await.expect("a connection");
+    app.head().await;
+    app.send("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n").await;
+    let head = caller.head().await;
+    assert!(head.starts_with("HTTP/1.1 101 ") && head.contains("ratelimit-remaining: 4\r\n"), "{head}");
+    caller.send("ping").await;
+    assert_eq!(app.exactly(4).await, b"ping");
+}

@@ -171,8 +171,14 @@ impl Exchange<'_> {
     }
 
     /// The connection becomes a tunnel of the other protocol.
-    pub(super) async fn switch(&mut self, way: Way) -> Next {
+    pub(super) async fn switch(&mut self, effective: &Effective, way: Way) -> Next {
         self.trip.head_came();
+        if let Some(filters) = &effective.filters {
+            self.edit_response(effective, filters, None);
+        }
+        if let Some(standing) = &self.trip.rate {
+            limit::tell(standing, &mut self.heads.response.fields);
+        }
         self.trip.answered(&self.heads.response);
         let Heads { request, response } = &mut *self.heads;
         let mut way = way;
