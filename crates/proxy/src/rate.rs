@@ -50,7 +50,7 @@ pub(crate) struct Buckets {
 
 #[derive(Default)]
 struct Shard {
-    /// The time of each bucket by the hash of its key. The hash is keyed by chance, so nobody can choose to meet another.
+    /// The time of each bucket by the hash of its key, which is seeded by chance when the process starts.
     times: HashMap<u64, u64, RandomState>,
     /// Of all that have no place.
     others: u64,

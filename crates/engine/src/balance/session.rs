@@ -1,7 +1,7 @@
 //! `Session`: what a client carries so that its requests stay with one endpoint.
 //!
-//! It names the endpoint by a hash of its address: it tells nobody an address of the mesh, and leads only to endpoints
-//! that the group of the request has, whatever a client makes of it.
+//! It names the endpoint by a hash of its address, which is no secret: whoever tries all addresses finds it. It leads only
+//! to endpoints that the group of the request has, whatever a client makes of it; the times in it are the client's word.
 
 use lateen_model::SessionPersistence;
 use std::net::SocketAddr;
