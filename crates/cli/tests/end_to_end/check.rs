@@ -97,9 +97,9 @@ fn programs_read_the_same() {
 
 #[test]
 fn what_is_not_enforced_is_a_warning_for_traffic_and_an_error_for_security() {
-    let mirror = ROUTE.replace("  - route:", "  - mirror: {host: web}\n    route:");
+    let prefix = ROUTE.replace("  - route:", "  - match: [{statPrefix: x}]\n    route:");
     for (file, strict, expected) in
-        [(mirror.as_str(), false, 0), (mirror.as_str(), true, 1), (POLICY, false, 1)]
+        [(prefix.as_str(), false, 0), (prefix.as_str(), true, 1), (POLICY, false, 1)]
     {
         let files = directory(&[("a.yaml", RIGHT), ("b.yaml", file)]);
         let output = check(files.path(), if strict { &["--strict"] } else { &[] });
