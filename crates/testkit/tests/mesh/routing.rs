@@ -95,5 +95,5 @@ async fn a_route_waits_so_long_and_a_try_so_long() {
     mesh.behave("cart", Manner::Silent { times: 2 });
     assert_eq!(mesh.request("client", "GET http://cart/never").await.status, 504);
     let line = mesh.log("client", |line| line["path"] == "/never").await;
-    assert_eq!((&line["response_flags"], &line["attempts"]), (&"UT".into(), &2.into()), "{line}");
+    assert_eq!((&line["response_flags"], &line["attempts"]), (&"UT,URX".into(), &2.into()), "{line}");
 }
