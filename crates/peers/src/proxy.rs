@@ -120,12 +120,26 @@ pub fn own_address() -> IpAddr {
     Ipv4Addr::new(127, a | 1, b, c.clamp(1, 254)).into()
 }
 
-/// A port that was free a moment ago.
+/// A port that was free a moment ago, for all addresses: a gateway listens on all of them. It is none of those that the
+/// kernel gives to connections, so that no caller takes it before the one it is for.
 ///
 /// # Errors
 /// When the machine has none.
 pub fn free_port(ip: IpAddr) -> anyhow::Result<u16> {
-    Ok(std::net::TcpListener::bind((ip, 0))?.local_addr()?.port())
+    const TRIES: usize = 64;
+    let mut refused = None;
+    for _ in 0..TRIES {
+        let port = 10_240 + u16::try_from(lateen_runtime::random::next_u64() % 22_000)?;
+        let free = std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).and_then(|all| {
+            drop(all);
+            std::net::TcpListener::bind((ip, port))
+        });
+        match free {
+            Ok(_) => return Ok(port),
+            Err(error) => refused = Some(error),
+        }
+    }
+    Err(refused.map_or_else(|| anyhow::anyhow!("no try was made"), Into::into))
 }
 
 /// HBONE's own port: tunnels go to no other.

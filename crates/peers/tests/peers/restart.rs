@@ -28,6 +28,7 @@ const RATE: u32 = 500;
 /// So many backends have each service.
 const BACKENDS: u8 = 3;
 const RESTARTS: usize = 20;
+const LEAST: Duration = Duration::from_secs(5);
 const EDIT_EVERY: Duration = Duration::from_millis(100);
 /// Nothing here takes longer, or something hangs.
 const LONGEST: Duration = Duration::from_secs(60);
@@ -156,25 +157,31 @@ fn backends_restart() -> anyhow::Result<()> {
     let stop = AtomicBool::new(false);
     let (edits, restarted) = std::thread::scope(|scope| {
         let editing = scope.spawn(|| keep_editing(&control, &names, &stop));
-        let restarted: anyhow::Result<()> = (0..RESTARTS).try_for_each(|turn| {
-            let which = turn % usize::from(BACKENDS);
-            restart(&mut plain[which])?;
-            restart(&mut two[which])?;
-            restart(&mut calls[which])?;
-            load.settle()
-        });
+        let begun = Instant::now();
+        // Where restarts are quick there are more of them, so that enough requests meet one.
+        let turns = (0..).take_while(|turn| *turn < RESTARTS || begun.elapsed() < LEAST);
+        let restarted: anyhow::Result<usize> = turns
+            .map(|turn| {
+                let which = turn % usize::from(BACKENDS);
+                restart(&mut plain[which])?;
+                restart(&mut two[which])?;
+                restart(&mut calls[which])?;
+                load.settle()?;
+                Ok(turn + 1)
+            })
+            .try_fold(0, |_, turn: anyhow::Result<usize>| turn);
         stop.store(true, Ordering::Relaxed);
         (editing.join(), restarted)
     });
     let edits = edits.map_err(|_| anyhow::anyhow!("the editor panicked"))??;
-    restarted?;
+    let restarts = restarted?;
     let tallies = load.stop()?;
     let lines = proxy.finish()?;
     let mut failed = Vec::new();
     for (name, tally) in names.iter().zip(&tallies) {
         let _ = writeln!(
             std::io::stderr(),
-            "{name}: {} requests while each backend ended and came back, {RESTARTS} times in all; {edits} edits, {} of them \
+            "{name}: {} requests while each backend ended and came back, {restarts} times in all; {edits} edits, {} of them \
              seen in answers; {} failed ({:?})",
             tally.sent,
             tally.edits.len(),
