@@ -12,7 +12,7 @@ use crate::client::{CALLER, PATIENCE};
 pub struct Attack2 {
     /// Its name, the family first.
     pub name: &'static str,
-    /// Fields instead of, or besides, those of [`PLAIN`]; a field of `PLAIN` whose name is here is left out.
+    /// Fields instead of, or besides, those of `PLAIN`; a field of `PLAIN` whose name is here is left out.
     pub fields: &'static [(&'static str, &'static str)],
     /// The body; none ends the stream with the head.
     pub body: Option<&'static str>,
